@@ -1,0 +1,167 @@
+"""The API's process: settings in, parts built and handed over."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+import uuid
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from urllib.parse import urlsplit
+
+from prometheus_client import CollectorRegistry
+
+from api.announcer import Announcer
+from api.gateways import Gateways
+from api.internal import create_internal_app
+from api.metrics import RequestMetrics
+from api.pauses import end_due_pauses
+from api.public import create_app
+from api.services import Services
+from discovery.announce import Announcement
+from discovery.connect import open_discovery
+from http_port.admin import admin_app
+from http_port.process import configure_logging, stop_signals
+from http_port.serve import serve
+from location_cache.redis import open_cache
+from location_history.stores import open_store
+from nearby.ports import Member, MemberState, Role
+from nearby.settings import ApiSettings, load
+from pubsub_router.router import Router
+from social_graph.graph import open_social_graph
+
+_log = logging.getLogger(__name__)
+
+
+async def main(environ: Mapping[str, str]) -> None:
+    """Run the API that ``environ`` describes until SIGINT or SIGTERM.
+
+    Only the admin port answers until there is a pub/sub ring: a change could not be published before.
+
+    Raises:
+        SettingsError: a variable is missing or wrong.
+        OSError: a port is taken.
+        StoreUnavailable: the history store or discovery cannot be opened.
+    """
+    settings = load(ApiSettings, environ)
+    configure_logging(settings.process.log_level)
+    readiness = _Readiness()
+    registry = CollectorRegistry()
+    async with AsyncExitStack() as parts:
+        stop = await parts.enter_async_context(stop_signals())
+        admin = admin_app(registry, readiness.not_ready)
+        admin_url = await parts.enter_async_context(serve(admin, settings.host, settings.admin_port))
+        discovery = await parts.enter_async_context(open_discovery(settings.process.discovery))
+        router = await parts.enter_async_context(_router(settings))
+        services = await _open_services(parts, settings, router)
+        tasks = (
+            router.follow(discovery.watch_ring()),
+            services.gateways.follow(discovery),
+            end_due_pauses(services.graph, services.announcer, asyncio.sleep),
+        )
+        await parts.enter_async_context(_running(*tasks))
+        _log.info("waiting for a pub/sub ring")
+        if not await _comes_before(router.has_ring, stop):
+            return
+        metrics = RequestMetrics(registry)
+        internal = create_internal_app(services.graph, settings.service_token, metrics)
+        internal_url = await parts.enter_async_context(serve(internal, settings.host, settings.internal_port))
+        public = create_app(services, metrics)
+        public_url = await parts.enter_async_context(serve(public, settings.host, settings.port))
+        member = partial(_member, router, public_url, admin_url, internal_url)
+        registration = await parts.enter_async_context(discovery.register(member()))
+        await parts.enter_async_context(_running(Announcement(registration, member, router.progressed).run()))
+        readiness.reason = None
+        await stop.wait()
+        readiness.reason = "stopping"
+
+
+def unix_time_ms() -> int:
+    """Return the time in milliseconds since the Unix epoch."""
+    return time.time_ns() // 1_000_000
+
+
+class _Readiness:
+    """Why this process should get no requests; ``None`` if it should."""
+
+    def __init__(self) -> None:
+        self.reason: str | None = "starting"
+
+    def not_ready(self) -> str | None:
+        return self.reason
+
+
+class _NoSubscriptions:
+    """The listener of a process that only publishes."""
+
+    def on_message(self, channel: bytes, payload: bytes) -> None:
+        pass
+
+    def on_burst_end(self) -> None:
+        pass
+
+    def on_gap(self, channels: Sequence[bytes]) -> None:
+        pass
+
+
+def _router(settings: ApiSettings) -> Router:
+    # The name makes the probe channel, which no other process may share; the port alone is not unique among hosts.
+    member = f"api-{uuid.uuid4()}"
+    return Router(_NoSubscriptions(), member=member, probe_interval_s=settings.probe_interval_s)
+
+
+async def _open_services(parts: AsyncExitStack, settings: ApiSettings, router: Router) -> Services:
+    graph = await parts.enter_async_context(
+        open_social_graph(settings.database_url, unix_time_ms, settings.refresh_token_lifetime_s)
+    )
+    return Services(
+        graph=graph,
+        cache=await parts.enter_async_context(open_cache(settings.cache.url, settings.cache.ttl_s)),
+        history=await parts.enter_async_context(open_store(settings.history.url, settings.history.retention_days)),
+        announcer=Announcer(graph, router),
+        gateways=Gateways(),
+        token_keys=settings.token_keys,
+        clock=unix_time_ms,
+        access_token_lifetime_s=settings.access_token_lifetime_s,
+        default_radius_m=settings.radius_m,
+    )
+
+
+@asynccontextmanager
+async def _running(*coroutines: Coroutine[object, object, None]) -> AsyncIterator[None]:
+    """Run ``coroutines`` beside the body; the end of the body cancels them, the failure of one ends the body."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(coroutine) for coroutine in coroutines]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+
+
+async def _comes_before(event: asyncio.Event, other: asyncio.Event) -> bool:
+    """Wait for either event; whether ``event`` is among those that are set."""
+    async with asyncio.TaskGroup() as group:
+        waits = [group.create_task(event.wait()), group.create_task(other.wait())]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+    return event.is_set()
+
+
+def _member(router: Router, public_url: str, admin_url: str, internal_url: str) -> Member:
+    return Member(
+        Role.API,
+        f"api-{urlsplit(public_url).port}",
+        MemberState.SERVING,
+        url=public_url,
+        admin_url=admin_url,
+        pid=os.getpid(),
+        switched_epoch=router.switched_epoch,
+        prepared_epoch=router.prepared_epoch,
+        unreachable=router.unreachable(),
+        details={"internal_url": internal_url},
+    )

@@ -1,0 +1,132 @@
+"""Every error answer is a problem (RFC 9457, ``application/problem+json``) with a stable ``code``.
+
+``type`` is always ``about:blank``: the title is then that of the status, and ``code`` says the rest. No answer
+quotes what was sent, which may be a password, nor what a store said.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from nearby.errors import Conflict, NotAllowed, NotFound, SocialError, StoreUnavailable
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_S = 1
+
+_log = logging.getLogger(__name__)
+
+_SOCIAL_STATUS: dict[type[SocialError], int] = {NotFound: 404, Conflict: 409, NotAllowed: 403}
+_HTTP_CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+
+
+class Problem(Exception):
+    """An error answer: ``status``, a stable ``code``, a sentence for people, and headers to send along."""
+
+    def __init__(self, status: int, code: str, detail: str, headers: Mapping[str, str] | None = None) -> None:
+        self.status = status
+        self.code = code
+        self.detail = detail
+        self.headers = headers
+        super().__init__(f"{status} {code}")
+
+
+class ProblemBody(BaseModel):
+    """A problem as RFC 9457 has it. ``code`` is stable; ``detail`` is for people."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+
+
+def not_authenticated(detail: str) -> Problem:
+    """Return the answer to a request without a good access token (RFC 6750 §3)."""
+    return Problem(401, "not_authenticated", detail, {"WWW-Authenticate": "Bearer"})
+
+
+def invalid_request(detail: str) -> Problem:
+    """Return the answer to a request whose fields are wrong."""
+    return Problem(422, "invalid_request", detail)
+
+
+def response_of(problem: Problem) -> Response:
+    """Return ``problem`` as a response."""
+    body = {
+        "type": "about:blank",
+        "title": HTTPStatus(problem.status).phrase,
+        "status": problem.status,
+        "detail": problem.detail,
+        "code": problem.code,
+    }
+    return Response(
+        msgspec.json.encode(body), problem.status, headers=dict(problem.headers or {}), media_type=MEDIA_TYPE
+    )
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return the ``responses`` of a route that may answer with these problems besides those that any may."""
+    return {status: _documented(HTTPStatus(status).phrase) for status in sorted({400, 422, 503, *statuses})}
+
+
+def _documented(description: str) -> dict[str, Any]:
+    return {"description": description, "content": {MEDIA_TYPE: {"schema": ProblemBody.model_json_schema()}}}
+
+
+def install(app: Starlette) -> None:
+    """Make ``app`` answer every error with a problem."""
+    app.add_exception_handler(Problem, _problem)
+    app.add_exception_handler(SocialError, _social)
+    app.add_exception_handler(StoreUnavailable, _unavailable)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Exception, _unhandled)
+    if isinstance(app, FastAPI):
+        app.add_exception_handler(RequestValidationError, _invalid)
+
+
+def _problem(_: Request, error: Exception) -> Response:
+    assert isinstance(error, Problem)
+    return response_of(error)
+
+
+def _social(_: Request, error: Exception) -> Response:
+    assert isinstance(error, SocialError)
+    return response_of(Problem(_SOCIAL_STATUS[type(error)], error.code, error.detail))
+
+
+def _unavailable(_: Request, error: Exception) -> Response:
+    assert isinstance(error, StoreUnavailable)
+    _log.warning("%s", error)
+    headers = {"Retry-After": str(RETRY_AFTER_S)}
+    return response_of(Problem(503, "unavailable", "something this needs did not answer; try again", headers))
+
+
+def _http(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    code = _HTTP_CODES.get(error.status_code, "bad_request")
+    return response_of(Problem(error.status_code, code, error.detail, error.headers))
+
+
+def _invalid(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return response_of(invalid_request("; ".join(_told(error.errors()[:5]))))
+
+
+def _told(errors: Sequence[Any]) -> list[str]:
+    return [f"{'.'.join(str(part) for part in error['loc'])[:100]}: {error['msg']}" for error in errors]
+
+
+def _unhandled(_: Request, __: Exception) -> Response:
+    return response_of(Problem(500, "internal", "the server failed; this is its fault"))

@@ -1,0 +1,35 @@
+"""The application of the public port."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+
+from api import problems
+from api.guards import LimitBody, RefuseTokensInUrl
+from api.metrics import CountRequests, RequestMetrics
+from api.routes import friend_requests, friends, gateway, history, me, nearby, root, tokens, users
+from api.services import Services
+from nearby import __version__
+
+ROUTE_MODULES = (root, users, tokens, me, friend_requests, friends, nearby, history, gateway)
+
+
+def create_app(services: Services, metrics: RequestMetrics) -> FastAPI:
+    """Return the application of the public port, working with ``services`` and counted in ``metrics``."""
+    app = FastAPI(
+        title="nearby",
+        version=__version__,
+        summary="Which of my friends are near, and how far away",
+        # Their pages load scripts from other hosts.
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.services = services
+    problems.install(app)
+    # The last one added is the outermost.
+    app.add_middleware(LimitBody)
+    app.add_middleware(RefuseTokensInUrl)
+    app.add_middleware(CountRequests, metrics=metrics)
+    for module in ROUTE_MODULES:
+        app.include_router(module.router)
+    return app

@@ -1,0 +1,1 @@
+"""The routes of the public port, one module per resource."""

@@ -1,0 +1,40 @@
+"""``/v1/friends``: listing and removing friends."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Query
+
+from api.auth import Caller
+from api.cursors import decode_cursor, encode_cursor
+from api.problems import documented
+from api.schemas import FriendBody, FriendPageBody, user_id_of
+from api.services import ServicesDep
+from nearby.model import UserId
+
+router = APIRouter(prefix="/v1/friends", tags=["friends"])
+
+
+@router.get("", responses=documented(401))
+async def list_friends(
+    services: ServicesDep,
+    caller: Caller,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    cursor: Annotated[str | None, Query(max_length=200)] = None,
+) -> FriendPageBody:
+    """List my friends, ordered by user id."""
+    after = None if cursor is None else UserId(decode_cursor(cursor, str))
+    page = await services.graph.friendships.page(caller.user_id, limit, after)
+    return FriendPageBody(
+        items=[FriendBody.of_friend(friend) for friend in page.friends],
+        next_cursor=None if page.next_after is None else encode_cursor(page.next_after),
+    )
+
+
+@router.delete("/{user_id}", status_code=204, responses=documented(401, 404))
+async def remove_friend(services: ServicesDep, caller: Caller, user_id: UUID) -> None:
+    """End a friendship, for both. 404 ``friend_not_found``."""
+    changes = await services.graph.friendships.remove(caller.user_id, user_id_of(user_id))
+    await services.announcer.announce(changes)

@@ -1,0 +1,37 @@
+"""What the routes work with, built in :mod:`api.app` and handed to each by dependency injection."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from api.announcer import Announcer
+from api.gateways import Gateways
+from nearby.ports import Clock, HistoryStore, LocationCache
+from nearby.tokens import TokenKeys
+from social_graph.graph import SocialGraph
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Everything behind the public port. Lengths in metres, lifetimes in seconds, the clock in Unix milliseconds."""
+
+    graph: SocialGraph
+    cache: LocationCache
+    history: HistoryStore
+    announcer: Announcer
+    gateways: Gateways
+    token_keys: TokenKeys
+    clock: Clock
+    access_token_lifetime_s: int
+    default_radius_m: float
+
+
+def _services(request: Request) -> Services:
+    services: Services = request.app.state.services
+    return services
+
+
+ServicesDep = Annotated[Services, Depends(_services)]

@@ -1,0 +1,74 @@
+"""The ``nearby`` command and its subcommands."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cli.drain.command import drain
+from cli.gateways.command import gateways
+from cli.ring.command import ring
+from cli.simulate.command import simulate
+from cli.up.command import up
+from nearby import __version__
+
+main = typer.Typer(no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
+"""The console script. Each subcommand lives in a folder of its own."""
+
+_SIMULATE_EXAMPLES = """\b
+Examples:
+  nearby simulate --users 200 --friends 40   a crowd in the stack whose API is on port 8080, for a minute
+  nearby simulate --seconds 0                the same until Ctrl-C
+  nearby simulate --data-dir .nearby --interval 1 --json
+                                             one report a second; a summary as JSON
+  nearby simulate --tracks walkers.csv --speedup 120
+                                             real walkers, two hours a minute
+"""
+
+_GATEWAYS_EXAMPLES = """\b
+Examples:
+  nearby gateways                            those of the stack in .nearby/
+  NEARBY_ADMIN_TOKEN=… nearby gateways --admin http://10.0.0.11:9081 --admin http://10.0.0.12:9081 --json
+"""
+
+_DRAIN_EXAMPLES = """\b
+Examples:
+  nearby drain gw-1 --reason "new kernel"    send its clients away at the gateway's own rate, within 120 s
+  nearby drain gw-1 gw-2 --rate 500 --deadline 5m
+                                             no client of one is sent to the other
+  nearby drain gw-1 --cancel                 back into service, if nobody has been sent away yet
+  nearby drain --status --json               what all of them are doing
+"""
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"nearby {__version__}")
+        raise typer.Exit
+
+
+@main.callback()
+def nearby(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Nearby friends in real time: who of my friends is near, how far away, and since when.
+
+    \b
+    Begin here:
+      nearby up                  start everything on this machine
+      nearby up --simulate       … with a crowd in it
+      nearby simulate --help     let people walk through a stack that runs already
+      nearby ring show           the pub/sub servers, and how to add, remove or replace one
+      nearby gateways            what the gateways are doing
+      nearby drain --help        take one out of service
+    """  # noqa: D301 - the backspace tells click to keep the lines
+
+
+main.command()(up)
+main.command(epilog=_SIMULATE_EXAMPLES)(simulate)
+main.add_typer(ring, name="ring")
+main.command(epilog=_GATEWAYS_EXAMPLES)(gateways)
+main.command(epilog=_DRAIN_EXAMPLES)(drain)

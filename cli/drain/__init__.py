@@ -1,0 +1,1 @@
+"""``nearby drain``: take gateways out of service, and watch it happen."""

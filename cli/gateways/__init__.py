@@ -1,0 +1,1 @@
+"""``nearby gateways``: what each gateway is doing; and the way to the admin ports, shared with ``nearby drain``."""

@@ -1,0 +1,1 @@
+"""Where the ring and the live members are announced."""

@@ -1,0 +1,1 @@
+"""The last known location of each user, in Redis."""

@@ -1,0 +1,1 @@
+"""Where everybody has been: a stream, its writer and its stores."""

@@ -1,0 +1,44 @@
+"""What a history writer shows on ``/metrics``."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from location_history.stream import Backlog
+
+
+class WriterMetrics:
+    """The metrics of one history writer, registered with ``registry``."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.written = Counter(
+            "nearby_history_points_written", "Points stored and acknowledged by this writer", registry=registry
+        )
+        self.expired = Counter(
+            "nearby_history_points_expired", "Points deleted because their retention ended", registry=registry
+        )
+        self.failures = Counter(
+            "nearby_history_failures", "Calls that a store did not answer", ["store"], registry=registry
+        )
+        self.unreadable = Gauge(
+            "nearby_history_unreadable_entries",
+            "Times this writer met a stream entry that it cannot read",
+            registry=registry,
+        )
+        self._waiting = Gauge(
+            "nearby_history_stream_entries", "Points in the stream that wait to be stored", registry=registry
+        )
+        self._oldest = Gauge(
+            "nearby_history_stream_oldest_seconds", "Age of the oldest point in the stream", registry=registry
+        )
+        self._lost = Gauge(
+            "nearby_history_points_lost",
+            "Points dropped by the stream's bound before they were stored, counted since the stream began",
+            registry=registry,
+        )
+
+    def show(self, backlog: Backlog) -> None:
+        """Show what waits in the stream."""
+        self._waiting.set(backlog.entries_count)
+        self._oldest.set(backlog.oldest_s)
+        self._lost.set(backlog.lost_count)

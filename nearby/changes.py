@@ -1,0 +1,72 @@
+"""Changes of the social graph as gateways hear of them: on control channels, and again in the change feed.
+
+Both ways carry the same message, and it says everything that is needed to enforce it, so that a removal
+holds even if the API dies right after answering. ``sequence`` is the row of the change feed: whoever applies
+changes ignores one that is not newer than what they know of the same object, so each may arrive twice and
+out of order.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from nearby.model import UserId
+
+
+class FriendshipChanged(msgspec.Struct, frozen=True, tag="friendship", tag_field="kind"):
+    """``user_id`` and ``friend_id`` became friends or ceased to be.
+
+    The two switches tell whether each of them shares at all at that moment.
+    """
+
+    sequence: int
+    user_id: UserId
+    friend_id: UserId
+    friends: bool
+    user_sharing: bool
+    friend_sharing: bool
+
+
+class SharingChanged(msgspec.Struct, frozen=True, tag="sharing", tag_field="kind"):
+    """``user_id`` paused or resumed sharing with everyone."""
+
+    sequence: int
+    user_id: UserId
+    sharing: bool
+
+
+class TokensRevoked(msgspec.Struct, frozen=True, tag="tokens_revoked", tag_field="kind"):
+    """Access tokens of ``user_id`` issued before ``valid_from_ms`` are no longer good."""
+
+    sequence: int
+    user_id: UserId
+    valid_from_ms: int
+
+
+Change = FriendshipChanged | SharingChanged | TokensRevoked
+
+_encoder = msgspec.json.Encoder()
+_decoder: msgspec.json.Decoder[Change] = msgspec.json.Decoder(Change)
+
+
+def encode(change: Change) -> bytes:
+    """Return ``change`` as JSON."""
+    return _encoder.encode(change)
+
+
+def decode(data: bytes | str) -> Change:
+    """Return the change in ``data``.
+
+    Raises:
+        msgspec.MsgspecError: ``data`` is not a change of a kind we know.
+    """
+    return _decoder.decode(data)
+
+
+def concerns(change: Change) -> tuple[UserId, ...]:
+    """Return the users named in ``change``; friends of a user who pauses are not among them."""
+    match change:
+        case FriendshipChanged():
+            return change.user_id, change.friend_id
+        case SharingChanged() | TokensRevoked():
+            return (change.user_id,)

@@ -1,0 +1,87 @@
+"""The nouns that every part of the system shares."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import NewType
+
+UserId = NewType("UserId", str)
+"""A user's UUID in its canonical form: 36 characters, lower case."""
+
+GatewayId = NewType("GatewayId", str)
+"""A gateway's name; unique among the live members of discovery."""
+
+MAX_SEQ = 2**53 - 1
+"""The largest ``seq`` a client may send: what a JSON number carries exactly (RFC 8259 §6)."""
+
+
+class Precision(enum.Enum):
+    """How exactly a friend's location is shown; the values are the wire's."""
+
+    EXACT = "exact"
+    APPROXIMATE = "approximate"
+
+
+class GoneReason(enum.Enum):
+    """Why a friend left a viewer's map; the values are the wire's."""
+
+    OUT_OF_RANGE = "out_of_range"
+    INACTIVE = "inactive"
+    NOT_SHARING = "not_sharing"
+    REMOVED = "removed"
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """One fix of one device.
+
+    Angles are degrees on WGS 84, lengths metres, instants milliseconds since the Unix epoch.
+    ``None`` means that the device did not say.
+    """
+
+    lat_deg: float
+    lon_deg: float
+    recorded_at_ms: int
+    accuracy_m: float | None = None
+    speed_mps: float | None = None
+    heading_deg: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryPoint:
+    """One accepted fix on its way into the history.
+
+    ``flagged`` marks a fix that is kept but was never shown to friends (accuracy or jump, protocol §4).
+    """
+
+    user_id: UserId
+    location: Location
+    flagged: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FriendEdge:
+    """One friend as a gateway needs to know them: whose location may be shown to the list's owner.
+
+    ``sharing`` is the friend's own switch for everyone (``/v1/me/sharing``), ``switch_sequence`` the
+    position in the change feed that set it.
+    """
+
+    user_id: UserId
+    sharing: bool = True
+    switch_sequence: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FriendList:
+    """A user's friends, read in one transaction at position ``sequence`` of the change feed.
+
+    ``sharing`` is this user's own switch. Access tokens issued before ``tokens_valid_from_ms`` are revoked.
+    """
+
+    user_id: UserId
+    sequence: int
+    sharing: bool
+    tokens_valid_from_ms: int
+    friends: tuple[FriendEdge, ...]

@@ -1,0 +1,683 @@
+"""Settings: frozen dataclasses read once from an injected mapping, usually the environment.
+
+A field is declared with :func:`setting`, which names its variable, how to read it and what it is for;
+``docs/configuration.md`` is that same table, and a test compares the two. A variable whose value is wrong
+stops the process at its start with an error that names it, its value and what is allowed.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Any, TypeVar
+
+from nearby.errors import SettingsError
+from nearby.tokens import MIN_KEY_BYTES, TokenKeys
+
+S = TypeVar("S")
+T = TypeVar("T")
+
+_REQUIRED = object()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Secret:
+    """A string that no log and no traceback shows."""
+
+    value: str
+
+    def __repr__(self) -> str:
+        return "Secret(…)"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Variable:
+    """One variable of the environment, as documented. ``default`` is ``None`` where it must be set."""
+
+    name: str
+    default: str | None
+    allowed: str
+    meaning: str
+
+
+def setting(
+    name: str, parse: Callable[[str], T], *, allowed: str, meaning: str, default: str | object = _REQUIRED
+) -> Any:
+    """Declare a field read from variable ``name``; without ``default`` the variable must be set."""
+    shown = None if default is _REQUIRED else str(default)
+    variable = Variable(name, shown, allowed, meaning)
+    return dataclasses.field(metadata={"variable": variable, "parse": parse})
+
+
+def load(kind: type[S], environ: Mapping[str, str]) -> S:
+    """Build the settings dataclass ``kind`` from ``environ``.
+
+    Raises:
+        SettingsError: a variable is missing or wrong.
+    """
+    values: dict[str, Any] = {}
+    for spec in dataclasses.fields(kind):  # type: ignore[arg-type]
+        if "group" in spec.metadata:
+            values[spec.name] = load(spec.metadata["group"], environ)
+            continue
+        variable: Variable = spec.metadata["variable"]
+        text = environ.get(variable.name, variable.default)
+        if text is None:
+            raise SettingsError(variable.name, None, variable.allowed)
+        try:
+            values[spec.name] = spec.metadata["parse"](text)
+        except (ValueError, binascii.Error) as error:
+            secret = spec.metadata["parse"] in (parse_secret, optional_credentials, parse_keys)
+            raise SettingsError(variable.name, "…" if secret else text, variable.allowed) from error
+    return kind(**values)
+
+
+def group(kind: type[S]) -> Any:
+    """Declare a field that is itself a settings dataclass."""
+    return dataclasses.field(metadata={"group": kind})
+
+
+def variables(kind: type[Any]) -> list[Variable]:
+    """Return every variable that ``kind`` reads, in order of declaration."""
+    found: list[Variable] = []
+    for spec in dataclasses.fields(kind):
+        if "group" in spec.metadata:
+            found += variables(spec.metadata["group"])
+        else:
+            found.append(spec.metadata["variable"])
+    return found
+
+
+# ------------------------------------------------------------------------------------------- parsers
+
+
+def number(low: float, high: float) -> Callable[[str], float]:
+    """Return a parser of finite numbers from ``low`` to ``high``."""
+
+    def parse(text: str) -> float:
+        value = float(text)
+        if not (math.isfinite(value) and low <= value <= high):
+            raise ValueError(text)
+        return value
+
+    return parse
+
+
+def integer(low: int, high: int) -> Callable[[str], int]:
+    """Return a parser of integers from ``low`` to ``high``."""
+
+    def parse(text: str) -> int:
+        value = int(text)
+        if not low <= value <= high:
+            raise ValueError(text)
+        return value
+
+    return parse
+
+
+def url(*schemes: str) -> Callable[[str], str]:
+    """Return a parser of URLs that begin with one of ``schemes``, such as ``redis``."""
+
+    def parse(text: str) -> str:
+        scheme, separator, rest = text.partition("://")
+        if scheme not in schemes or not separator or not rest:
+            raise ValueError(text)
+        return text
+
+    return parse
+
+
+def words(text: str) -> tuple[str, ...]:
+    """Parse a comma-separated list; empty text is an empty list."""
+    return tuple(word for part in text.split(",") if (word := part.strip()))
+
+
+def networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    """Parse a comma-separated list of addresses and CIDR ranges."""
+    return tuple(ip_network(word) for word in words(text))
+
+
+def one_of(*choices: str) -> Callable[[str], str]:
+    """Return a parser that takes exactly the ``choices``."""
+
+    def parse(text: str) -> str:
+        if text not in choices:
+            raise ValueError(text)
+        return text
+
+    return parse
+
+
+def optional(parse: Callable[[str], str]) -> Callable[[str], str]:
+    """Return a parser that takes empty text too, as empty text."""
+    return lambda text: parse(text) if text else ""
+
+
+def nonempty(text: str) -> str:
+    """Take any text but none."""
+    if not text:
+        raise ValueError(text)
+    return text
+
+
+def boolean(text: str) -> bool:
+    """Parse ``0`` or ``1``."""
+    return one_of("0", "1")(text) == "1"
+
+
+def parse_secret(text: str) -> Secret:
+    """Take a secret of at least 16 characters."""
+    if len(text) < 16:
+        raise ValueError("too short")
+    return Secret(text)
+
+
+def optional_credentials(text: str) -> Secret | None:
+    """Parse ``USER:PASSWORD``; empty text is ``None``."""
+    if not text:
+        return None
+    user, _, password = text.partition(":")
+    if not user or not password:
+        raise ValueError("not USER:PASSWORD")
+    return Secret(text)
+
+
+def optional_path(text: str) -> Path | None:
+    """Take a path; empty text is ``None``."""
+    return Path(text) if text else None
+
+
+def parse_keys(text: str) -> TokenKeys:
+    """Parse ``kid=BASE64[,kid=BASE64]``: token signing keys, the first of which signs."""
+    keys: dict[str, bytes] = {}
+    for word in words(text):
+        kid, _, encoded = word.partition("=")
+        key = base64.b64decode(encoded, validate=True)
+        if not kid or len(key) < MIN_KEY_BYTES or kid in keys:
+            raise ValueError("bad key")
+        keys[kid] = key
+    if not keys:
+        raise ValueError("no key")
+    return TokenKeys(keys)
+
+
+# ------------------------------------------------------------------------------------------ settings
+
+MIN_INTERVALS_PER_TTL = 3
+"""A client may lose two reports in a row and still not vanish from its friends' maps."""
+
+_REDIS = ("redis", "rediss", "unix")
+
+# Declared once, read by several processes.
+
+
+def _host() -> Any:
+    return setting(
+        "NEARBY_HOST", nonempty, default="127.0.0.1", allowed="an address", meaning="the address to listen on"
+    )
+
+
+def _admin_port() -> Any:
+    return setting(
+        "NEARBY_ADMIN_PORT",
+        integer(0, 65_535),
+        default="0",
+        allowed="0 to 65535",
+        meaning="the port of health, metrics and administration; 0: any free one",
+    )
+
+
+def _probe_interval_s() -> Any:
+    return setting(
+        "NEARBY_PROBE_INTERVAL_S",
+        number(0, 3_600),
+        default="5",
+        allowed="0 to 3600",
+        meaning="a shard connection whose probe does not return in this many seconds is dropped; 0: no probes",
+    )
+
+
+def _radius_m() -> Any:
+    return setting(
+        "NEARBY_RADIUS_M",
+        number(50, 50_000),
+        default="8047",
+        allowed="50 to 50000",
+        meaning="the radius of a viewer who chose none, metres (8047: five miles)",
+    )
+
+
+def _database_url() -> Any:
+    return setting("NEARBY_DATABASE_URL", url("sqlite"), allowed="sqlite:///FILE", meaning="the user database")
+
+
+def _token_keys() -> Any:
+    return setting(
+        "NEARBY_TOKEN_KEYS",
+        parse_keys,
+        allowed="kid=BASE64[,kid=BASE64]",
+        meaning="keys of access tokens; the first signs",
+    )
+
+
+def _service_token() -> Any:
+    return setting(
+        "NEARBY_SERVICE_TOKEN", parse_secret, allowed="16 characters or more", meaning="what gateways show to the API"
+    )
+
+
+def _admin_token() -> Any:
+    return setting(
+        "NEARBY_ADMIN_TOKEN",
+        parse_secret,
+        allowed="16 characters or more",
+        meaning="what operators show to admin ports",
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DiscoverySettings:
+    """Where members and the pub/sub ring are announced. ``ring_file`` and ``ring_auth`` are ``None`` if not set."""
+
+    url: str = setting(
+        "NEARBY_DISCOVERY",
+        url("file", "zk"),
+        allowed="file:///DIRECTORY or zk://HOST:PORT[,HOST:PORT…]/CHROOT",
+        meaning="where members and the pub/sub ring are announced",
+    )
+    ring_file: Path | None = setting(
+        "NEARBY_RING_FILE",
+        optional_path,
+        default="",
+        allowed="a path, or empty",
+        meaning="where the last good ring is kept on disk; empty: nowhere",
+    )
+    ring_auth: Secret | None = setting(
+        "NEARBY_ZOOKEEPER_RING_AUTH",
+        optional_credentials,
+        default="",
+        allowed="USER:PASSWORD, or empty",
+        meaning="whoever shows this may write the ring in ZooKeeper; for ring keepers and operators only",
+    )
+    session_timeout_s: float = setting(
+        "NEARBY_ZOOKEEPER_SESSION_S",
+        number(1, 300),
+        default="10",
+        allowed="1 to 300",
+        meaning="a process that ZooKeeper has not heard of for this many seconds is no longer a member",
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ProcessSettings:
+    """What every process needs."""
+
+    discovery: DiscoverySettings = group(DiscoverySettings)
+    log_level: str = setting(
+        "NEARBY_LOG_LEVEL",
+        one_of("debug", "info", "warning", "error"),
+        default="info",
+        allowed="debug, info, warning, error",
+        meaning="the least severe level that is logged",
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CacheSettings:
+    """The location cache."""
+
+    url: str = setting(
+        "NEARBY_CACHE_URL",
+        url(*_REDIS),
+        allowed="redis://HOST:PORT, rediss://HOST:PORT or unix:///SOCKET",
+        meaning="the location cache",
+    )
+    ttl_s: int = setting(
+        "NEARBY_INACTIVE_AFTER_S",
+        integer(1, 86_400),
+        default="600",
+        allowed="1 to 86400",
+        meaning="a friend silent for this many seconds becomes inactive; the TTL of the location cache",
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class StreamSettings:
+    """The history stream."""
+
+    url: str = setting(
+        "NEARBY_HISTORY_STREAM_URL",
+        url(*_REDIS),
+        allowed="redis://HOST:PORT, rediss://HOST:PORT or unix:///SOCKET",
+        meaning="the server of the history stream",
+    )
+    max_entries: int = setting(
+        "NEARBY_HISTORY_STREAM_MAX",
+        integer(1_000, 1_000_000_000),
+        default="1000000",
+        allowed="1000 to 1000000000",
+        meaning="points the stream may hold while the history store is away; older ones are lost and counted",
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class HistorySettings:
+    """The history store."""
+
+    url: str = setting(
+        "NEARBY_HISTORY_URL",
+        url("sqlite"),
+        allowed="sqlite:///FILE",
+        meaning="the history store",
+    )
+    retention_days: float = setting(
+        "NEARBY_HISTORY_RETENTION_DAYS",
+        number(0.01, 3_650),
+        default="90",
+        allowed="0.01 to 3650",
+        meaning="how many days a point stays in the history",
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LimitSettings:
+    """Limits of the wire protocol (protocol §4); 0 switches a limit off where the range allows it."""
+
+    max_speed_mps: float = setting(
+        "NEARBY_MAX_SPEED_MPS",
+        number(0, 100_000),
+        default="278",
+        allowed="0 to 100000",
+        meaning="a faster jump (metres per second) is not shown until a second fix agrees with it; 0: no limit",
+    )
+    max_accuracy_m: float = setting(
+        "NEARBY_MAX_ACCURACY_M",
+        number(0, 100_000),
+        default="5000",
+        allowed="0 to 100000",
+        meaning="a fix less accurate than this (metres) is not shown; 0: no limit",
+    )
+    message_rate: float = setting(
+        "NEARBY_MESSAGE_RATE",
+        number(0, 10_000),
+        default="2",
+        allowed="0 to 10000",
+        meaning="messages per second and connection; 0: no limit",
+    )
+    message_burst: int = setting(
+        "NEARBY_MESSAGE_BURST",
+        integer(1, 100_000),
+        default="20",
+        allowed="1 to 100000",
+        meaning="messages a connection may send at once",
+    )
+    report_interval_s: float = setting(
+        "NEARBY_REPORT_INTERVAL_S",
+        number(0.1, 3_600),
+        default="30",
+        allowed="0.1 to 3600",
+        meaning="how often clients are asked to report, seconds; one silent for three is pinged",
+    )
+    radius_m: float = _radius_m()
+    connections_per_user: int = setting(
+        "NEARBY_CONNECTIONS_PER_USER",
+        integer(0, 1_000),
+        default="5",
+        allowed="0 to 1000",
+        meaning="connections of one user per gateway, the newest win; 0: no limit",
+    )
+    max_connections: int = setting(
+        "NEARBY_MAX_CONNECTIONS",
+        integer(0, 10_000_000),
+        default="0",
+        allowed="0 to 10000000",
+        meaning="connections a gateway accepts before it answers 503; 0: as many as its file descriptors allow",
+    )
+    max_connection_age_s: float = setting(
+        "NEARBY_MAX_CONNECTION_AGE_S",
+        number(0, 2_592_000),
+        default="21600",
+        allowed="0 to 2592000",
+        meaning="a connection is closed with 4410 at this age, ± 25 %, so that clients spread again; 0: never",
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class AdmissionSettings:
+    """Limits of new connections, checked before anything that costs."""
+
+    connect_rate: float = setting(
+        "NEARBY_CONNECT_RATE",
+        number(0, 1_000_000),
+        default="500",
+        allowed="0 to 1000000",
+        meaning="new connections per second that a gateway lets in before it answers 503; 0: no limit",
+    )
+    connect_burst: int = setting(
+        "NEARBY_CONNECT_BURST",
+        integer(1, 1_000_000),
+        default="500",
+        allowed="1 to 1000000",
+        meaning="new connections that a gateway lets in at once",
+    )
+    connect_rate_per_address: float = setting(
+        "NEARBY_CONNECT_RATE_PER_ADDRESS",
+        number(0, 1_000_000),
+        default="0",
+        allowed="0 to 1000000",
+        meaning="new connections per second, gateway and client address (IPv6: /64), 5 s of them at once; 0: no limit",
+    )
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = setting(
+        "NEARBY_TRUSTED_PROXIES",
+        networks,
+        default="",
+        allowed="addresses or CIDR ranges separated by commas",
+        meaning="load balancers whose `X-Forwarded-For` is believed",
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DrainSettings:
+    """How a gateway is drained, where the operator does not say (``docs/draining.md``)."""
+
+    rate_per_s: float = setting(
+        "NEARBY_DRAIN_RATE",
+        number(0.1, 1_000_000),
+        default="300",
+        allowed="0.1 to 1000000",
+        meaning="clients that a drained gateway sends away per second; more where the deadline asks for it",
+    )
+    deadline_s: float = setting(
+        "NEARBY_DRAIN_DEADLINE_S",
+        number(0.5, 86_400),
+        default="120",
+        allowed="0.5 to 86400",
+        meaning="seconds by which a drained gateway has ended, whoever is still connected",
+    )
+    grace_s: float = setting(
+        "NEARBY_DRAIN_GRACE_S",
+        number(0, 3_600),
+        default="10",
+        allowed="0 to 3600",
+        meaning="seconds a client may take to leave by itself before it is closed with 1012",
+    )
+    notice_s: float = setting(
+        "NEARBY_DRAIN_NOTICE_S",
+        number(0, 600),
+        default="5",
+        allowed="0 to 600",
+        meaning="seconds from the failing readiness to the first client sent away: two health checks of the load "
+        "balancer or more",
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class GatewaySettings:
+    """``python -m ws_gateway``."""
+
+    process: ProcessSettings = group(ProcessSettings)
+    cache: CacheSettings = group(CacheSettings)
+    stream: StreamSettings = group(StreamSettings)
+    limits: LimitSettings = group(LimitSettings)
+    admission: AdmissionSettings = group(AdmissionSettings)
+    drain: DrainSettings = group(DrainSettings)
+    gateway_id: str = setting(
+        "NEARBY_GATEWAY_ID",
+        nonempty,
+        allowed="any name unique among gateways",
+        meaning="the name of this gateway",
+    )
+    host: str = _host()
+    port: int = setting(
+        "NEARBY_PORT",
+        integer(0, 65_535),
+        default="8081",
+        allowed="0 to 65535",
+        meaning="the public port (the API's default is 8080); 0: any free one",
+    )
+    admin_port: int = _admin_port()
+    public_url: str = setting(
+        "NEARBY_PUBLIC_URL",
+        optional(url("ws", "wss")),
+        default="",
+        allowed="ws://… or wss://…, or empty",
+        meaning="what clients are told to connect to; empty: made from the address and port",
+    )
+    api_internal_url: str = setting(
+        "NEARBY_API_INTERNAL_URL",
+        url("http", "https"),
+        allowed="http://HOST:PORT",
+        meaning="the API's internal port, where friend lists and the change feed come from",
+    )
+    allowed_origins: tuple[str, ...] = setting(
+        "NEARBY_ALLOWED_ORIGINS",
+        words,
+        default="",
+        allowed="origins separated by commas",
+        meaning="the `Origin` values that browsers may connect from; without any, no browser may",
+    )
+    probe_interval_s: float = _probe_interval_s()
+    compact_memory: bool = setting(
+        "NEARBY_COMPACT_MEMORY",
+        boolean,
+        default="0",
+        allowed="0 or 1",
+        meaning="spend about 15 % more CPU to save about 5 KB per connection",
+    )
+    token_keys: TokenKeys = _token_keys()
+    service_token: Secret = _service_token()
+    admin_token: Secret = _admin_token()
+
+    def __post_init__(self) -> None:
+        """Refuse a TTL under which users flicker, and a limit that could not be kept.
+
+        Raises:
+            SettingsError: naming ``NEARBY_INACTIVE_AFTER_S`` or ``NEARBY_CONNECT_RATE_PER_ADDRESS``.
+        """
+        rate = self.admission.connect_rate_per_address
+        if rate and self.compact_memory:
+            raise SettingsError("NEARBY_CONNECT_RATE_PER_ADDRESS", f"{rate:g}", "0 where NEARBY_COMPACT_MEMORY is 1")
+        least_s = MIN_INTERVALS_PER_TTL * self.limits.report_interval_s
+        if self.cache.ttl_s < least_s:
+            allowed = f"{MIN_INTERVALS_PER_TTL} times NEARBY_REPORT_INTERVAL_S or more, here {least_s:g}"
+            raise SettingsError("NEARBY_INACTIVE_AFTER_S", str(self.cache.ttl_s), allowed)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DatabaseSettings:
+    """``python -m social_graph``."""
+
+    url: str = _database_url()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ApiSettings:
+    """``python -m api``."""
+
+    process: ProcessSettings = group(ProcessSettings)
+    cache: CacheSettings = group(CacheSettings)
+    history: HistorySettings = group(HistorySettings)
+    database_url: str = _database_url()
+    host: str = _host()
+    port: int = setting(
+        "NEARBY_PORT",
+        integer(0, 65_535),
+        default="8080",
+        allowed="0 to 65535",
+        meaning="the public port (a gateway's default is 8081); 0: any free one",
+    )
+    admin_port: int = _admin_port()
+    internal_port: int = setting(
+        "NEARBY_INTERNAL_PORT",
+        integer(0, 65_535),
+        default="0",
+        allowed="0 to 65535",
+        meaning="the port of the endpoints for gateways; 0: any free one",
+    )
+    probe_interval_s: float = _probe_interval_s()
+    radius_m: float = _radius_m()
+    access_token_lifetime_s: int = setting(
+        "NEARBY_ACCESS_TOKEN_LIFETIME_S",
+        integer(10, 86_400),
+        default="3600",
+        allowed="10 to 86400",
+        meaning="how long an access token is good, seconds",
+    )
+    refresh_token_lifetime_s: int = setting(
+        "NEARBY_REFRESH_TOKEN_LIFETIME_S",
+        integer(60, 31_536_000),
+        default="2592000",
+        allowed="60 to 31536000",
+        meaning="how long a refresh token is good, seconds (2592000: 30 days)",
+    )
+    token_keys: TokenKeys = _token_keys()
+    service_token: Secret = _service_token()
+    admin_token: Secret = _admin_token()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class HistoryWriterSettings:
+    """``python -m location_history``."""
+
+    process: ProcessSettings = group(ProcessSettings)
+    stream: StreamSettings = group(StreamSettings)
+    history: HistorySettings = group(HistorySettings)
+    writer_id: str = setting(
+        "NEARBY_HISTORY_WRITER_ID",
+        nonempty,
+        default="writer-1",
+        allowed="any name unique among history writers",
+        meaning="the name of this history writer, its consumer name in the stream",
+    )
+    host: str = _host()
+    admin_port: int = _admin_port()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RingKeeperSettings:
+    """``python -m pubsub_router``."""
+
+    process: ProcessSettings = group(ProcessSettings)
+    keeper_id: str = setting(
+        "NEARBY_RING_KEEPER_ID",
+        nonempty,
+        default="keeper-1",
+        allowed="any name unique among ring keepers",
+        meaning="the name of this ring keeper",
+    )
+    host: str = _host()
+    admin_port: int = _admin_port()
+    probe_interval_s: float = _probe_interval_s()
+    grace_s: float = setting(
+        "NEARBY_RING_GRACE_S",
+        number(0, 3_600),
+        default="5",
+        allowed="0 to 3600",
+        meaning="how long the subscriptions at the shards of before stay once every member has switched, seconds",
+    )
+    admin_token: Secret = _admin_token()

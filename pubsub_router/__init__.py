@@ -1,0 +1,1 @@
+"""Publish and subscribe over a consistent-hash ring of Redis servers."""

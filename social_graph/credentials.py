@@ -1,0 +1,129 @@
+"""Credentials: signing up, logging in, changing the password and logging out everywhere."""
+
+from __future__ import annotations
+
+import uuid
+
+from sqlalchemy import insert, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from nearby.changes import Change, TokensRevoked
+from nearby.errors import Conflict
+from nearby.model import UserId
+from nearby.ports import Clock
+from social_graph.changes import UNNUMBERED, append
+from social_graph.database import Database
+from social_graph.passwords import Passwords
+from social_graph.refresh_tokens import Grant, end_families, start_family
+from social_graph.schema import users
+from social_graph.users import Person
+
+
+class Credentials:
+    """What proves that somebody is a user, and its end."""
+
+    def __init__(self, database: Database, clock: Clock, passwords: Passwords, refresh_lifetime_s: int) -> None:
+        self._database = database
+        self._clock = clock
+        self._passwords = passwords
+        self._refresh_lifetime_s = refresh_lifetime_s
+
+    async def sign_up(self, handle: str, password: str, display_name: str) -> Person:
+        """Create a user who shares with friends to come.
+
+        Raises:
+            Conflict: ``handle_taken``.
+            StoreUnavailable: the database failed.
+        """
+        person = Person(UserId(str(uuid.uuid4())), handle, display_name)
+        row = insert(users).values(
+            id=person.user_id,
+            handle=handle,
+            display_name=display_name,
+            password_hash=await self._passwords.hash(password),
+            sharing_paused=False,
+            switch_sequence=0,
+            tokens_valid_from_ms=0,
+            created_ms=self._clock(),
+        )
+        try:
+            async with self._database.write() as connection:
+                await connection.execute(row)
+        except IntegrityError as error:
+            raise Conflict("handle_taken", "another user has this handle") from error
+        return person
+
+    async def log_in(self, handle: str, password: str) -> Grant | None:
+        """Return what a log-in earns, or ``None`` if there is no such handle or the password is wrong.
+
+        Both take the same time.
+
+        Raises:
+            StoreUnavailable: the database failed, or too many passwords wait to be checked.
+        """
+        query = select(users.c.id, users.c.password_hash).where(users.c.handle == handle)
+        async with self._database.read() as connection:
+            row = (await connection.execute(query)).one_or_none()
+        if row is None:
+            await self._passwords.verify_nobody(password)
+            return None
+        if not await self._passwords.verify(row.password_hash, password):
+            return None
+        return await self._grant(UserId(row.id), row.password_hash)
+
+    async def _grant(self, user_id: UserId, password_hash: str) -> Grant | None:
+        now_ms = self._clock()
+        # The password may have been changed while the old one was being checked.
+        unchanged = select(users.c.tokens_valid_from_ms).where(
+            users.c.id == user_id, users.c.password_hash == password_hash
+        )
+        async with self._database.write() as connection:
+            valid_from_ms = await connection.scalar(unchanged)
+            if valid_from_ms is None:
+                return None
+            token = await start_family(connection, user_id, now_ms, self._refresh_lifetime_s)
+        return Grant(user_id, token, max(now_ms, valid_from_ms))
+
+    async def change_password(self, user_id: UserId, password: str, issued_at_ms: int) -> list[Change]:
+        """Replace the password and log ``user_id`` out everywhere; arguments and result as in :meth:`revoke_tokens`.
+
+        Raises:
+            StoreUnavailable: the database failed.
+        """
+        password_hash = await self._passwords.hash(password)
+        async with self._database.write() as connection:
+            await connection.execute(update(users).where(users.c.id == user_id).values(password_hash=password_hash))
+            return await self._revoke(connection, user_id, issued_at_ms)
+
+    async def revoke_tokens(self, user_id: UserId, issued_at_ms: int) -> list[Change]:
+        """End every access and refresh token issued so far; return the changes to publish.
+
+        ``issued_at_ms`` is when the access token that asks was issued: it is revoked even if the server that
+        issued it has a clock ahead of ours.
+
+        Raises:
+            StoreUnavailable: the database failed.
+        """
+        async with self._database.write() as connection:
+            return await self._revoke(connection, user_id, issued_at_ms)
+
+    async def _revoke(self, connection: AsyncConnection, user_id: UserId, issued_at_ms: int) -> list[Change]:
+        now_ms = self._clock()
+        stored_ms = await connection.scalar(select(users.c.tokens_valid_from_ms).where(users.c.id == user_id))
+        if stored_ms is None:
+            return []
+        valid_from_ms = max(now_ms + 1, issued_at_ms + 1, stored_ms)
+        await connection.execute(update(users).where(users.c.id == user_id).values(tokens_valid_from_ms=valid_from_ms))
+        await end_families(connection, user_id)
+        return [await append(connection, TokensRevoked(UNNUMBERED, user_id, valid_from_ms), now_ms)]
+
+    async def valid_from_ms(self, user_id: UserId) -> int | None:
+        """Return the instant (Unix milliseconds) before which access tokens are revoked; ``None``: no such user.
+
+        Raises:
+            StoreUnavailable: the database failed.
+        """
+        async with self._database.read() as connection:
+            found = await connection.scalar(select(users.c.tokens_valid_from_ms).where(users.c.id == user_id))
+        return None if found is None else int(found)

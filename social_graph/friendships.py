@@ -1,0 +1,136 @@
+"""Friendships, each stored on both sides. One begins only through :mod:`social_graph.requests`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Row, delete, insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from nearby.changes import Change, FriendshipChanged
+from nearby.errors import NotFound
+from nearby.model import Precision, UserId
+from nearby.ports import Clock
+from social_graph.changes import UNNUMBERED, append
+from social_graph.database import Database
+from social_graph.schema import friendships, users
+from social_graph.sharing import is_sharing
+from social_graph.users import PERSON_COLUMNS, Person, person_of
+
+
+@dataclass(frozen=True, slots=True)
+class Friend:
+    """A friend of somebody: since when (Unix milliseconds), and how exactly that somebody lets them see."""
+
+    person: Person
+    since_ms: int
+    sharing: str
+
+
+@dataclass(frozen=True, slots=True)
+class FriendPage:
+    """Friends ordered by user id; ``next_after`` continues the list, ``None`` at its end."""
+
+    friends: tuple[Friend, ...]
+    next_after: UserId | None
+
+
+async def are_friends(connection: AsyncConnection, user_id: UserId, friend_id: UserId) -> bool:
+    """Whether the two are friends."""
+    query = select(friendships.c.since_ms).where(_one_side(user_id, friend_id))
+    return (await connection.execute(query)).first() is not None
+
+
+async def befriend(connection: AsyncConnection, user_id: UserId, friend_id: UserId, now_ms: int) -> FriendshipChanged:
+    """Make two users friends, who are not yet; return the change to publish."""
+    sides = [(user_id, friend_id), (friend_id, user_id)]
+    rows = [
+        {"user_id": owner, "friend_id": viewer, "since_ms": now_ms, "sharing": Precision.EXACT.value}
+        for owner, viewer in sides
+    ]
+    await connection.execute(insert(friendships), rows)
+    return await _announce(connection, user_id, friend_id, True, now_ms)
+
+
+async def _announce(
+    connection: AsyncConnection, user_id: UserId, friend_id: UserId, friends: bool, now_ms: int
+) -> FriendshipChanged:
+    change = FriendshipChanged(
+        UNNUMBERED,
+        user_id,
+        friend_id,
+        friends,
+        user_sharing=await is_sharing(connection, user_id, now_ms),
+        friend_sharing=await is_sharing(connection, friend_id, now_ms),
+    )
+    return await append(connection, change, now_ms)
+
+
+def _one_side(user_id: UserId, friend_id: UserId) -> Any:
+    return (friendships.c.user_id == user_id) & (friendships.c.friend_id == friend_id)
+
+
+async def find_friend(connection: AsyncConnection, user_id: UserId, friend_id: UserId) -> Friend:
+    """Return ``friend_id`` as a friend of ``user_id``, which they are."""
+    query = _friends_of(user_id).where(friendships.c.friend_id == friend_id)
+    return _friend_of((await connection.execute(query)).one())
+
+
+def _friends_of(user_id: UserId) -> Any:
+    return (
+        select(*PERSON_COLUMNS, friendships.c.since_ms, friendships.c.sharing)
+        .join(friendships, friendships.c.friend_id == users.c.id)
+        .where(friendships.c.user_id == user_id)
+    )
+
+
+def _friend_of(row: Row[*tuple[Any, ...]]) -> Friend:
+    return Friend(person_of(row), row.since_ms, row.sharing)
+
+
+class Friendships:
+    """Listing and ending friendships."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    async def page(self, user_id: UserId, limit: int, after: UserId | None = None) -> FriendPage:
+        """Return up to ``limit`` friends of ``user_id`` whose ids follow ``after`` (``None``: from the first on).
+
+        Raises:
+            StoreUnavailable: the database failed.
+        """
+        query = _friends_of(user_id).order_by(friendships.c.friend_id).limit(limit + 1)
+        if after is not None:
+            query = query.where(friendships.c.friend_id > after)
+        async with self._database.read() as connection:
+            rows = (await connection.execute(query)).all()
+        friends = tuple(_friend_of(row) for row in rows[:limit])
+        return FriendPage(friends, friends[-1].person.user_id if len(rows) > limit else None)
+
+    async def friend_ids(self, user_id: UserId) -> list[UserId]:
+        """Return the ids of every friend of ``user_id``.
+
+        Raises:
+            StoreUnavailable: the database failed.
+        """
+        query = select(friendships.c.friend_id).where(friendships.c.user_id == user_id)
+        async with self._database.read() as connection:
+            return [UserId(friend_id) for friend_id in (await connection.scalars(query)).all()]
+
+    async def remove(self, user_id: UserId, friend_id: UserId) -> list[Change]:
+        """End the friendship on both sides; return the changes to publish.
+
+        Raises:
+            NotFound: ``friend_not_found``, they are not friends.
+            StoreUnavailable: the database failed.
+        """
+        now_ms = self._clock()
+        either_side = _one_side(user_id, friend_id) | _one_side(friend_id, user_id)
+        async with self._database.write() as connection:
+            if not await are_friends(connection, user_id, friend_id):
+                raise NotFound("friend_not_found", "there is no such friend")
+            await connection.execute(delete(friendships).where(either_side))
+            return [await _announce(connection, user_id, friend_id, False, now_ms)]

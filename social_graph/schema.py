@@ -1,0 +1,100 @@
+"""The tables. Every one is keyed by user id where it can be, so that a distributed PostgreSQL can shard it.
+
+Invariants: a friendship is two rows, one per side, written and deleted together; a row of ``friend_requests``
+is pending, and its answer deletes it; ``changes.sequence`` grows in the order in which transactions commit
+(see :mod:`social_graph.database`) and is never used twice. Instants are milliseconds since the Unix epoch.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _owner(name: str, *, primary_key: bool = False) -> Column[str]:
+    reference = ForeignKey("users.id", ondelete="CASCADE")
+    return Column(name, String(36), reference, primary_key=primary_key, nullable=False)
+
+
+users = Table(
+    "users",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("handle", String(30), nullable=False, unique=True),
+    Column("display_name", String(100), nullable=False),
+    Column("password_hash", String(200), nullable=False),
+    Column("sharing_paused", Boolean, nullable=False),
+    # NULL while paused: until resumed.
+    Column("sharing_paused_until_ms", BigInteger),
+    # The row of the feed that last set the switch.
+    Column("switch_sequence", BigInteger, nullable=False),
+    Column("tokens_valid_from_ms", BigInteger, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Index(None, "sharing_paused_until_ms"),
+)
+
+friendships = Table(
+    "friendships",
+    metadata,
+    _owner("user_id", primary_key=True),
+    _owner("friend_id", primary_key=True),
+    Column("since_ms", BigInteger, nullable=False),
+    # How exactly `friend_id` may see `user_id`.
+    Column("sharing", String(16), nullable=False),
+    Index(None, "friend_id"),
+)
+
+friend_requests = Table(
+    "friend_requests",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    _owner("from_id"),
+    _owner("to_id"),
+    Column("created_ms", BigInteger, nullable=False),
+    UniqueConstraint("from_id", "to_id"),
+    Index(None, "from_id", "created_ms", "id"),
+    Index(None, "to_id", "created_ms", "id"),
+)
+
+refresh_tokens = Table(
+    "refresh_tokens",
+    metadata,
+    Column("token_hash", String(64), primary_key=True),
+    _owner("user_id"),
+    Column("family", String(36), nullable=False),
+    Column("expires_ms", BigInteger, nullable=False),
+    # NULL while the token is good; it stays after its use, so that a second use is noticed.
+    Column("rotated_ms", BigInteger),
+    Index(None, "user_id"),
+    Index(None, "family"),
+)
+
+changes = Table(
+    "changes",
+    metadata,
+    Column("sequence", BigInteger().with_variant(Integer(), "sqlite"), primary_key=True, autoincrement=True),
+    Column("payload", Text, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    # Without it SQLite would give the numbers of deleted rows a second time.
+    sqlite_autoincrement=True,
+)

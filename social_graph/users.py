@@ -1,0 +1,88 @@
+"""Users: who they are and how others find them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Row, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from nearby.errors import NotFound
+from nearby.model import UserId
+from social_graph.database import Database
+from social_graph.schema import users
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """A user as other users may know them."""
+
+    user_id: UserId
+    handle: str
+    display_name: str
+
+
+PERSON_COLUMNS = (users.c.id, users.c.handle, users.c.display_name)
+
+
+def person_of(row: Row[*tuple[Any, ...]]) -> Person:
+    """Return the person in a row that begins with :data:`PERSON_COLUMNS`."""
+    return Person(UserId(row[0]), row[1], row[2])
+
+
+def user_not_found() -> NotFound:
+    """Return the error for a user who does not exist."""
+    return NotFound("user_not_found", "there is no such user")
+
+
+async def find_person(connection: AsyncConnection, user_id: UserId) -> Person:
+    """Return the person with ``user_id``.
+
+    Raises:
+        NotFound: ``user_not_found``.
+    """
+    row = (await connection.execute(select(*PERSON_COLUMNS).where(users.c.id == user_id))).one_or_none()
+    if row is None:
+        raise user_not_found()
+    return person_of(row)
+
+
+class Users:
+    """Reading and renaming users."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def get(self, user_id: UserId) -> Person:
+        """Return the person with ``user_id``.
+
+        Raises:
+            NotFound: ``user_not_found``.
+            StoreUnavailable: the database failed.
+        """
+        async with self._database.read() as connection:
+            return await find_person(connection, user_id)
+
+    async def by_handle(self, handle: str) -> Person:
+        """Return the person with exactly ``handle``.
+
+        Raises:
+            NotFound: ``user_not_found``.
+            StoreUnavailable: the database failed.
+        """
+        query = select(*PERSON_COLUMNS).where(users.c.handle == handle)
+        async with self._database.read() as connection:
+            row = (await connection.execute(query)).one_or_none()
+        if row is None:
+            raise user_not_found()
+        return person_of(row)
+
+    async def rename(self, user_id: UserId, display_name: str) -> None:
+        """Give ``user_id`` another display name; without such a user, do nothing.
+
+        Raises:
+            StoreUnavailable: the database failed.
+        """
+        async with self._database.write() as connection:
+            await connection.execute(update(users).where(users.c.id == user_id).values(display_name=display_name))

@@ -1,0 +1,23 @@
+"""One stack for all tests of a module, and the API's client to it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from nearby_client import NearbyApi
+from tests.support.stack import Stack, running_stack
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    async with running_stack(tmp_path_factory.mktemp("stack")) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def api(stack: Stack) -> AsyncIterator[NearbyApi]:
+    async with NearbyApi(stack.api_url) as client:
+        yield client

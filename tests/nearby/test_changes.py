@@ -1,0 +1,56 @@
+"""Changes of the social graph on the control channels and in the change feed."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from nearby.changes import Change, FriendshipChanged, SharingChanged, TokensRevoked, concerns, decode, encode
+from nearby.model import UserId
+
+ALICE, BOB = UserId("00000000-0000-4000-8000-000000000001"), UserId("00000000-0000-4000-8000-000000000002")
+
+GOLDEN: list[tuple[Change, str]] = [
+    (
+        FriendshipChanged(7, ALICE, BOB, friends=True, user_sharing=True, friend_sharing=False),
+        f'{{"kind":"friendship","sequence":7,"user_id":"{ALICE}","friend_id":"{BOB}","friends":true,'
+        '"user_sharing":true,"friend_sharing":false}',
+    ),
+    (
+        SharingChanged(8, ALICE, sharing=False),
+        f'{{"kind":"sharing","sequence":8,"user_id":"{ALICE}","sharing":false}}',
+    ),
+    (
+        TokensRevoked(9, ALICE, 1_795_237_200_123),
+        f'{{"kind":"tokens_revoked","sequence":9,"user_id":"{ALICE}","valid_from_ms":1795237200123}}',
+    ),
+]
+
+
+@pytest.mark.parametrize(("change", "data"), GOLDEN)
+def test_a_change_is_written_as_always(change: Change, data: str) -> None:
+    assert encode(change).decode() == data
+
+
+@pytest.mark.parametrize(("change", "data"), GOLDEN)
+def test_a_change_is_read_back(change: Change, data: str) -> None:
+    assert decode(data) == change
+    assert decode(data.encode()) == change
+
+
+def test_a_field_of_a_newer_process_is_ignored() -> None:
+    change, data = GOLDEN[1]
+    assert decode(data[:-1] + ',"until_ms":5}') == change
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"{}", b"[]", b"\xff", b'{"kind":"other","sequence":1}', b'{"kind":"sharing","sequence":"1"}', b"[" * 9_999],
+)
+def test_what_is_no_change_is_refused(data: bytes) -> None:
+    with pytest.raises((msgspec.MsgspecError, RecursionError)):
+        decode(data)
+
+
+def test_a_friendship_concerns_both_and_the_rest_one() -> None:
+    assert [concerns(change) for change, _ in GOLDEN] == [(ALICE, BOB), (ALICE,), (ALICE,)]

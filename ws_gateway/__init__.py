@@ -1,0 +1,1 @@
+"""The WebSocket gateway: sockets in, distances out."""

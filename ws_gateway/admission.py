@@ -1,0 +1,117 @@
+"""Who may try to connect, and how often (protocol §4). Pure: the caller gives the time, in seconds.
+
+Asked before anything that costs, so that a storm of reconnects is turned away for the price of reading its request.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import OrderedDict
+from collections.abc import Sequence
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
+
+from nearby.settings import AdmissionSettings
+
+MAX_ADDRESSES = 50_000
+"""Addresses remembered; the one not heard of for longest is forgotten first, which gives it a full bucket again."""
+BURST_PER_ADDRESS_S = 5
+"""An address may open this many seconds' worth of connections at once."""
+
+
+class Refusal(enum.Enum):
+    """Why a client may not connect now."""
+
+    GATEWAY_RATE = "gateway_rate"
+    ADDRESS_RATE = "address_rate"
+
+
+class TokenBucket:
+    """``rate`` tokens per second, ``burst`` of them at most; full at first."""
+
+    __slots__ = ("_at_s", "_burst", "_rate", "_tokens")
+
+    def __init__(self, rate: float, burst: float, now_s: float) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._tokens = burst
+        self._at_s = now_s
+
+    def take(self, now_s: float) -> bool:
+        """Take one token, if there is one."""
+        self._tokens = min(self._burst, self._tokens + max(0.0, now_s - self._at_s) * self._rate)
+        self._at_s = now_s
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
+
+
+class Admission:
+    """The limits of new connections: one for the gateway, one for each address."""
+
+    def __init__(self, settings: AdmissionSettings, now_s: float) -> None:
+        self._settings = settings
+        self._all = TokenBucket(settings.connect_rate, settings.connect_burst, now_s)
+        self._by_address: OrderedDict[str, TokenBucket] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._by_address)
+
+    def refuse(self, address: str | None, now_s: float) -> Refusal | None:
+        """Count one attempt of ``address``, ``None`` if not known; say why it must not connect now, if so.
+
+        An address over its own limit takes nothing from the others' share.
+        """
+        rate = self._settings.connect_rate_per_address
+        if rate and address is not None and not self._bucket(address, rate, now_s).take(now_s):
+            return Refusal.ADDRESS_RATE
+        if self._settings.connect_rate and not self._all.take(now_s):
+            return Refusal.GATEWAY_RATE
+        return None
+
+    def _bucket(self, address: str, rate: float, now_s: float) -> TokenBucket:
+        key = _holder(address)
+        bucket = self._by_address.get(key)
+        if bucket is None:
+            bucket = self._by_address[key] = TokenBucket(rate, max(1.0, rate * BURST_PER_ADDRESS_S), now_s)
+            if len(self._by_address) > MAX_ADDRESSES:
+                self._by_address.popitem(last=False)
+        self._by_address.move_to_end(key)
+        return bucket
+
+
+def client_address(peer: str, forwarded: Sequence[str], trusted: Sequence[IPv4Network | IPv6Network]) -> str:
+    """Return the address of the client behind ``peer``, who may be one of our ``trusted`` proxies.
+
+    ``forwarded`` are the values of ``X-Forwarded-For``, in order. Each proxy appends whom it heard from, so they are
+    believed from the right for as long as the speaker is trusted; what stands further left a client can invent.
+    """
+    address = peer
+    hops = [hop.strip() for value in forwarded for hop in value.split(",")]
+    while hops and _is_in(address, trusted):
+        try:
+            address = str(ip_address(hops.pop().strip("[]")))
+        except ValueError:
+            break
+    return address
+
+
+def _is_in(address: str, networks: Sequence[IPv4Network | IPv6Network]) -> bool:
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return False
+    if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is not None:
+        return _is_in(str(parsed.ipv4_mapped), networks)
+    return any(parsed in network for network in networks)
+
+
+def _holder(address: str) -> str:
+    """Return what one party holds: an IPv4 address, or the /64 of an IPv6 address (RFC 6177)."""
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is None:
+        return str(IPv6Network((int(parsed) >> 64 << 64, 64)))
+    return address

@@ -1,0 +1,142 @@
+"""Builds a gateway process from its settings and runs it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR, CollectorRegistry
+
+from discovery.announce import Announcement
+from discovery.connect import open_discovery
+from http_port.admin import admin_app
+from http_port.process import configure_logging, stop_signals
+from http_port.serve import listen, serve
+from location_cache.redis import open_cache
+from location_history.stream import open_stream
+from nearby.ports import Discovery, Member, MemberState, Role
+from nearby.settings import DrainSettings, GatewaySettings, load
+from pubsub_router.router import Router
+from ws_gateway import descriptors, feed, upkeep
+from ws_gateway.admin import drain_route
+from ws_gateway.drain import Drain
+from ws_gateway.drain_plan import Orders
+from ws_gateway.friends import open_directory
+from ws_gateway.gateway import Gateway
+from ws_gateway.metrics import GatewayCollector
+from ws_gateway.server import PATH, Door, accept_clients, upgrade
+
+log = logging.getLogger(__name__)
+
+
+def now_ms() -> int:
+    """Return the Unix time in milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+async def main(environ: Mapping[str, str]) -> None:
+    """Run a gateway until it is drained, which SIGINT and SIGTERM ask for; a second signal ends it at once."""
+    settings = load(GatewaySettings, environ)
+    configure_logging(settings.process.log_level)
+    async with stop_signals() as stop, asyncio.TaskGroup() as tasks, AsyncExitStack() as stack:
+        gateway = Gateway(settings, now_ms, tasks)
+        discovery = await stack.enter_async_context(open_discovery(settings.process.discovery))
+        cache = await stack.enter_async_context(open_cache(settings.cache.url, settings.cache.ttl_s))
+        stream = await stack.enter_async_context(open_stream(settings.stream.url, settings.stream.max_entries))
+        directory = await stack.enter_async_context(open_directory(settings.api_internal_url, settings.service_token))
+        router = await stack.enter_async_context(
+            Router(gateway, member=settings.gateway_id, probe_interval_s=settings.probe_interval_s)
+        )
+        gateway.connect_to(router, cache, stream, directory)
+        lag = upkeep.LoopLag()
+        running = [tasks.create_task(router.follow(discovery.watch_ring()), name="ring")]
+        await router.has_ring.wait()
+        url, server = await stack.enter_async_context(_listening(gateway))
+        drain = Drain(gateway, server.close, now_ms)
+        admin_url = await stack.enter_async_context(_admin(gateway, router, discovery, lag, drain))
+
+        def member() -> Member:
+            return Member(
+                Role.GATEWAY,
+                settings.gateway_id,
+                MemberState.DRAINING if gateway.draining else MemberState.SERVING,
+                settings.public_url or url,
+                admin_url,
+                os.getpid(),
+                len(gateway.connections),
+                router.switched_epoch,
+                router.prepared_epoch,
+                router.unreachable(),
+            )
+
+        registration = await stack.enter_async_context(discovery.register(member()))
+        announcement = Announcement(registration, member, router.progressed)
+        drain.announce_by(announcement.update)
+        work = (
+            gateway.pipeline.run(),
+            gateway.refresher.run(),
+            gateway.refresher.patrol(router.reachable, settings.limits.report_interval_s),
+            feed.follow(directory, gateway.apply),
+            upkeep.sweep(gateway),
+            announcement.run(),
+            lag.run(),
+            drain.run(),
+            _drain_on_signals(stop, drain, settings.drain),
+        )
+        running += [tasks.create_task(each) for each in work]
+        log.info("%s serves %s", settings.gateway_id, url)
+        await drain.over.wait()
+        for task in running:
+            task.cancel()
+
+
+@asynccontextmanager
+async def _listening(gateway: Gateway) -> AsyncIterator[tuple[str, asyncio.Server]]:
+    """Accept clients; yield the URL to connect to, and the server, which may be closed before the end."""
+    settings = gateway.settings
+    descriptors.raise_limit()
+    sock = Door(listen(settings.host, settings.port), gateway.refused_counts)
+    server = await accept_clients(
+        sock, lambda request: upgrade(gateway, request, now_ms()), compact=settings.compact_memory
+    )
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    try:
+        yield f"ws://{host}:{sock.getsockname()[1]}{PATH}", server
+    finally:
+        server.close()
+
+
+@asynccontextmanager
+async def _admin(
+    gateway: Gateway, router: Router, discovery: Discovery, lag: upkeep.LoopLag, drain: Drain
+) -> AsyncIterator[str]:
+    settings = gateway.settings
+    registry = CollectorRegistry()
+    registry.register(GatewayCollector(gateway, router, discovery, lag))
+    for collector in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
+        registry.register(collector)
+    app = admin_app(registry, gateway.not_ready, [drain_route(drain, settings.drain, settings.admin_token)])
+    async with serve(app, settings.host, settings.admin_port) as url:
+        yield url
+
+
+async def _drain_on_signals(stop: asyncio.Event, drain: Drain, settings: DrainSettings) -> None:
+    """Drain on the first signal and end on the second. A drain that an operator has begun goes on as ordered."""
+    await stop.wait()
+    stop.clear()
+    orders = Orders(
+        settings.rate_per_s,
+        settings.deadline_s,
+        settings.grace_s,
+        settings.notice_s,
+        actor="signal",
+        reason="told to end",
+    )
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(drain.start_regardless(orders), name="drain on a signal")
+        await stop.wait()
+        drain.end_now()

@@ -1,0 +1,501 @@
+"""The gateway: carries out what sessions decide, and keeps the hub true to cache, pub/sub and friend graph."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import secrets
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
+
+import msgspec
+
+from nearby import changes, messages
+from nearby.changes import Change, FriendshipChanged, SharingChanged, TokensRevoked
+from nearby.channels import control_channel, is_location, location_channel
+from nearby.close_codes import CloseCode
+from nearby.errors import RecordError, StoreUnavailable
+from nearby.messages import Ack, Error, FriendsChanged, ServerMessage, Welcome
+from nearby.model import GoneReason, HistoryPoint, Location, UserId
+from nearby.ports import CachedLocation, Clock, FriendDirectory, HistoryStream, LocationCache, PubSub
+from nearby.record import LocationRecord, unpack
+from nearby.settings import GatewaySettings
+from nearby.tokens import AccessToken
+from ws_gateway import descriptors
+from ws_gateway.admission import Admission, Refusal
+from ws_gateway.connection import Connection
+from ws_gateway.devices import Devices
+from ws_gateway.histogram import Histogram
+from ws_gateway.hub import Hub, Viewer, encode_snapshot
+from ws_gateway.outbox import Outbox
+from ws_gateway.refresh import Refresher
+from ws_gateway.reports import Outcome, PendingReport, ReportPipeline
+from ws_gateway.session import (
+    Admit,
+    AnswerPing,
+    ChangeRadius,
+    Close,
+    Effect,
+    Ping,
+    Report,
+    Resync,
+    Send,
+    Session,
+    StoreBatch,
+)
+
+log = logging.getLogger(__name__)
+
+MAX_EARLY = 100
+"""Reports, and changes, that may wait while a client's friends are being loaded."""
+BACKLOG_DEADLINE_MS = 10_000
+"""How long a client may leave its backlog unread before it is closed with 4413 (protocol §4)."""
+PROBE_DEADLINE_MS = 8_000
+"""How long a client to whom much is sent may take to answer a ping: so that a frozen one is gone within 15 s."""
+DRAINED_AFTER_S = 1.0
+"""How long after a stall a message may have lain in a buffer meanwhile."""
+AGE_SPREAD = 0.25
+"""Connections that began together end apart: at their maximum age, ± this part of it."""
+FAN_OUT_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class Gateway:
+    """All connections of one process. Implements :class:`nearby.ports.PubSubListener`.
+
+    ``tasks`` runs what waits for servers; ``clock`` gives Unix milliseconds. :meth:`connect_to` must be called with
+    the router before the first client comes, since each needs the other.
+    """
+
+    def __init__(self, settings: GatewaySettings, clock: Clock, tasks: asyncio.TaskGroup) -> None:
+        loop = asyncio.get_running_loop()
+        self.settings = settings
+        self.hub = Hub(settings.cache.ttl_s * 1000)
+        self.outbox = Outbox(self.hub, later=loop.call_soon, clock=loop.time, stalled=self._stalled)
+        self.connections: set[Connection] = set()
+        self.emptied = asyncio.Event()
+        self.emptied.set()
+        self.devices: dict[bytes, Devices[Connection]] = {}
+        """The connections of each user, by the user's location channel."""
+        self.blocked_clients: set[Connection] = set()
+        self.fan_out_s = Histogram(FAN_OUT_BOUNDS_S)
+        self.refused_counts: Counter[tuple[int, str]] = Counter()
+        self.closed_counts: Counter[tuple[int, str]] = Counter()
+        self.report_count = 0
+        self.outdone_count = 0
+        self.draining = False
+        self.unreadable_count = 0
+        self._admission = Admission(settings.admission, loop.time())
+        self._now_s = loop.time
+        self._first_version = 0
+        self._stalled_at_s = -DRAINED_AFTER_S
+        self._unshown: set[Connection] = set()
+        self._clock = clock
+        self._tasks = tasks
+        self._pubsub: PubSub
+        self._directory: FriendDirectory
+        self.pipeline: ReportPipeline
+        self.refresher: Refresher
+
+    def connect_to(
+        self, pubsub: PubSub, cache: LocationCache, stream: HistoryStream, directory: FriendDirectory
+    ) -> None:
+        """Take the servers to work with."""
+        self._pubsub = pubsub
+        self._directory = directory
+        self.pipeline = ReportPipeline(cache, stream, pubsub)
+        self.refresher = Refresher(self.hub, cache, self._clock, self.outbox.flush)
+
+    @property
+    def full(self) -> bool:
+        """Whether the connection cap is reached."""
+        limit = max(1, descriptors.limit() - descriptors.KEPT)
+        if self.settings.limits.max_connections:
+            limit = min(limit, self.settings.limits.max_connections)
+        return len(self.connections) >= limit
+
+    def not_ready(self) -> str | None:
+        """Say why no new client should come here, ``None`` if one may."""
+        if self.draining:
+            return "draining"
+        return "full" if self.full else None
+
+    def refuse(self, address: str | None) -> Refusal | None:
+        """Count an upgrade request of ``address``, ``None`` if not known; say why it is refused, if it is."""
+        return self._admission.refuse(address, self._now_s())
+
+    # ------------------------------------------------------------------------------------- connections
+
+    def new_connection(self, token: AccessToken | None) -> Connection:
+        """Return a connection whose client showed ``token`` on the upgrade, or none yet."""
+        limits = self.settings.limits
+        spread = random.uniform(1 - AGE_SPREAD, 1 + AGE_SPREAD)  # noqa: S311 - spreads load, guards nothing
+        max_age_ms = round(limits.max_connection_age_s * spread * 1000)
+        session = Session(self.settings.token_keys, limits, self._clock(), max_age_ms)
+        return Connection(self, session, f"c-{secrets.token_hex(6)}", token)
+
+    def opened(self, connection: Connection) -> None:
+        """The socket of ``connection`` is open."""
+        self.connections.add(connection)
+        self.emptied.clear()
+        if connection.upgrade_token is not None:
+            token, connection.upgrade_token = connection.upgrade_token, None
+            self._perform(connection, connection.session.admit(token))
+
+    def received(self, connection: Connection, data: bytes) -> None:
+        """Take one whole text message."""
+        self._perform(connection, connection.session.receive(data, self._clock()))
+
+    def pinged(self, connection: Connection, payload: bytes) -> None:
+        """The client sent a WebSocket ping."""
+        self._perform(connection, connection.session.ping(payload, self._clock()))
+
+    def ponged(self, connection: Connection) -> None:
+        """The client sent a WebSocket pong."""
+        self._perform(connection, connection.session.pong(self._clock(), asked=connection.reads()))
+
+    def fail(self, connection: Connection, code: CloseCode, reason: str) -> None:
+        """Close ``connection``, which broke a rule of the transport."""
+        self._perform(connection, connection.session.close(code, reason))
+
+    def blocked(self, connection: Connection) -> None:
+        """The client has left its backlog unread."""
+        connection.blocked_at_ms = self._clock()
+        self.blocked_clients.add(connection)
+
+    def unblocked(self, connection: Connection) -> None:
+        """The client has read its backlog."""
+        self.blocked_clients.discard(connection)
+        if connection.viewer is not None:
+            self.outbox.resume(connection.viewer)
+
+    def closed(self, connection: Connection, code: int, initiator: str) -> None:
+        """The socket of ``connection`` is gone."""
+        self.closed_counts[code, initiator] += 1
+        self.connections.discard(connection)
+        self.blocked_clients.discard(connection)
+        self._unshown.discard(connection)
+        if not self.connections:
+            self.emptied.set()
+        viewer = connection.viewer
+        if viewer is None:
+            return
+        channel = location_channel(viewer.user_id)
+        devices = self.devices[channel]
+        devices.left(connection)
+        if not devices.connected:
+            del self.devices[channel]
+        self._pubsub.unsubscribe(self.hub.detach(viewer))
+        if connection.listening:
+            self._pubsub.unsubscribe([control_channel(viewer.user_id), channel])
+
+    # ----------------------------------------------------------------------------------------- effects
+
+    def _perform(self, connection: Connection, effects: Sequence[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Send(message):
+                    _send(connection, message)
+                case Report():
+                    self._report(connection, effect)
+                case Close(code, reason):
+                    connection.close(code, reason)
+                case Ping():
+                    connection.ping()
+                case AnswerPing(payload):
+                    connection.pong(payload)
+                case Admit() | StoreBatch() | ChangeRadius() | Resync():
+                    self._serve(connection, effect)
+
+    def _serve(self, connection: Connection, request: Admit | StoreBatch | ChangeRadius | Resync) -> None:
+        match request:
+            case Admit(token):
+                self._admit(connection, token)
+            case StoreBatch():
+                self._tasks.create_task(self._store(connection, request))
+            case ChangeRadius(radius_m):
+                assert connection.viewer is not None
+                connection.viewer.set_radius(radius_m)
+                self._show(connection)
+            case Resync():
+                self._show(connection)
+
+    def _admit(self, connection: Connection, token: AccessToken) -> None:
+        limits = self.settings.limits
+        viewer = connection.viewer = Viewer(token.user_id, limits.radius_m, connection)
+        same_user = self.devices.setdefault(location_channel(token.user_id), Devices()).connected
+        if limits.connections_per_user and len(same_user) >= limits.connections_per_user:
+            self.fail(same_user[0], CloseCode.REPLACED, "replaced by a newer connection")
+        same_user.append(connection)
+        _send(
+            connection,
+            Welcome(
+                connection_id=connection.connection_id,
+                user_id=token.user_id,
+                gateway_id=self.settings.gateway_id,
+                server_time_ms=self._clock(),
+                report_interval_s=limits.report_interval_s,
+                inactive_after_s=self.settings.cache.ttl_s,
+                radius_m=viewer.radius_m,
+                expires_at_ms=token.expires_at_ms,
+            ),
+        )
+        self._tasks.create_task(self._arrive(connection, viewer, token))
+
+    async def _arrive(self, connection: Connection, viewer: Viewer, token: AccessToken) -> None:
+        """Load the friends of a new client and show them (design §4)."""
+        try:
+            await self._load(connection, viewer, token)
+        except StoreUnavailable as error:
+            log.warning("arrival: %s", error)
+            self.fail(connection, CloseCode.TRY_AGAIN_LATER, "try again later")
+        except Exception:
+            log.exception("arrival of %s failed", connection.connection_id)
+            self.fail(connection, CloseCode.SERVER_ERROR, "server error")
+
+    async def _load(self, connection: Connection, viewer: Viewer, token: AccessToken) -> None:
+        if not connection.is_open():
+            return
+        # Listen for changes before reading the list, so that none falls between.
+        connection.listening = True
+        own = [control_channel(viewer.user_id), location_channel(viewer.user_id)]
+        self._pubsub.subscribe(own)
+        await self._pubsub.confirmed(own)
+        friends = await self._directory.friend_list(viewer.user_id)
+        if not connection.is_open():
+            return
+        if friends is None or token.issued_at_ms < friends.tokens_valid_from_ms:
+            self.fail(connection, CloseCode.NOT_ALLOWED, "no longer allowed")
+            return
+        channels = self.hub.attach(viewer, friends)
+        self._pubsub.subscribe(channels)
+        await self._pubsub.confirmed(channels)
+        last = await self.refresher.arrive(viewer)
+        if connection.is_open():
+            self._begin(connection, viewer, last)
+
+    def _begin(self, connection: Connection, viewer: Viewer, last: CachedLocation | None) -> None:
+        """The friends are loaded: see to what came in meanwhile, then show the map."""
+        arrival, connection.arrival = connection.arrival, None
+        assert arrival is not None
+        for change in arrival.changes:
+            self._apply_to(connection, change)
+        if last is not None:
+            connection.session.last_known(last.record.location)
+            if viewer.vector is None:  # another device of theirs may have reported meanwhile
+                self.hub.move(viewer, last.record.lat_deg, last.record.lon_deg)
+        self._show(connection)
+        for report in arrival.reports:
+            self._report(connection, report)
+
+    def _show(self, connection: Connection) -> None:
+        """Send a snapshot, once friends and the client's own location are known."""
+        viewer = connection.viewer
+        if viewer is None or viewer.vector is None or connection.arrival is not None:
+            return
+        if not self.outbox.may_send():
+            self._unshown.add(connection)
+        else:
+            viewer.live = True
+            connection.send_frame(encode_snapshot(viewer.snapshot()))
+
+    # ----------------------------------------------------------------------------------------- reports
+
+    def _report(self, connection: Connection, report: Report) -> None:
+        assert connection.viewer is not None
+        arrival = connection.arrival
+        if arrival is None:
+            self.report_count += 1
+            done = partial(self._reported, connection, report)
+            live = not report.flagged and self._wins(connection, connection.viewer, report)
+            self.pipeline.submit(PendingReport(connection.viewer, report.location, report.flagged, live, done))
+        elif len(arrival.reports) < MAX_EARLY:
+            arrival.reports.append(report)
+        else:
+            _send(connection, Error("unavailable", "still connecting; send again", report.seq))
+
+    def _wins(self, connection: Connection, viewer: Viewer, report: Report) -> bool:
+        """Whether the report may become the user's live location, as far as their other devices go."""
+        first, connection.has_reported = not connection.has_reported, True
+        devices = self.devices.get(location_channel(viewer.user_id))
+        if devices is None or devices.wins(connection, report.location, self._clock(), first=first):
+            return True
+        self.outdone_count += 1
+        return False
+
+    def _reported(self, connection: Connection, report: Report, outcome: Outcome) -> None:
+        location = report.location
+        if outcome.stored:
+            _send(connection, Ack(report.seq, location.recorded_at_ms, outcome.shown))
+        else:
+            _send(connection, Error("unavailable", "not stored; send again", report.seq))
+        if outcome.shown and connection.viewer is not None:
+            devices = self.devices.get(location_channel(connection.viewer.user_id))
+            if devices is not None:
+                now_ms = self._clock()
+                here = connection in devices.connected
+                if devices.took(connection, location, now_ms) if here else devices.took_of_one_gone(location, now_ms):
+                    self._move(devices, location)
+            self.outbox.schedule()
+
+    def _move(self, devices: Devices[Connection], location: Location) -> None:
+        """Show every device of a user their friends from ``location``."""
+        for device in devices.connected:
+            if device.viewer is not None:
+                self.hub.move(device.viewer, location.lat_deg, location.lon_deg)
+                if not device.viewer.live:
+                    self._show(device)
+
+    async def _store(self, connection: Connection, batch: StoreBatch) -> None:
+        assert connection.viewer is not None
+        user_id = connection.viewer.user_id
+        stored = not batch.points or await self.pipeline.append(
+            [HistoryPoint(user_id, point) for point in batch.points]
+        )
+        if stored:
+            _send(connection, Ack(batch.seq, stored=len(batch.points), rejected=list(batch.rejected)))
+        else:
+            _send(connection, Error("unavailable", "not stored; send again", batch.seq))
+
+    # ----------------------------------------------------------------------------------------- pub/sub
+
+    def on_message(self, channel: bytes, payload: bytes) -> None:
+        """Take a location record or a change; see the port."""
+        try:
+            if is_location(channel):
+                self._on_location(channel, unpack(payload))
+            else:
+                self.apply(changes.decode(payload))
+        except (RecordError, msgspec.MsgspecError) as error:
+            # A newer version may write what we cannot read yet; the cache and the feed say it again.
+            self.unreadable_count += 1
+            log.warning("unreadable message: %s", error)
+
+    def _on_location(self, channel: bytes, record: LocationRecord) -> None:
+        if not self._first_version:
+            self._first_version = record.version
+        if self.outbox.held and self._now_s() - self._stalled_at_s < DRAINED_AFTER_S:
+            # It may have lain in a buffer for as long as we stood still; the cache knows how long it lives.
+            self.hub.observe(channel, record, self._clock(), 0)
+            self.refresher.later([channel])
+        else:
+            self.hub.observe(channel, record, self._clock())
+        devices = self.devices.get(channel)
+        if devices is not None and devices.took(None, record.location, self._clock()):
+            self._move(devices, record.location)
+
+    def on_burst_end(self) -> None:
+        """Send what the messages of one read changed; see the port."""
+        self.outbox.flush()
+        if self._first_version and not len(self.outbox):
+            # One observation a burst, of the record that has waited for longest; the version is the cache's time in µs.
+            self.fan_out_s.observe(max(0.0, (self._clock() * 1000 - self._first_version) / 1e6))
+            self._first_version = 0
+
+    def on_gap(self, channels: Sequence[bytes]) -> None:
+        """Read again what may have been missed; see the port. The change feed covers control channels."""
+        self.refresher.later(channel for channel in channels if is_location(channel))
+
+    # ----------------------------------------------------------------------------------------- changes
+
+    def apply(self, change: Change) -> None:
+        """Enforce ``change`` for every client it concerns. Applying it again does nothing."""
+        if isinstance(change, SharingChanged):
+            self.hub.set_sharing(change.user_id, change.sharing, change.sequence)
+            if change.sharing:
+                # Nothing was published meanwhile, but the cache knows where they went.
+                self.refresher.later([location_channel(change.user_id)])
+        for user_id in changes.concerns(change):
+            devices = self.devices.get(location_channel(user_id))
+            for connection in list(devices.connected) if devices else ():
+                if connection.arrival is None:
+                    self._apply_to(connection, change)
+                elif len(connection.arrival.changes) < MAX_EARLY:
+                    connection.arrival.changes.append(change)
+                else:
+                    self.fail(connection, CloseCode.TRY_AGAIN_LATER, "try again later")
+        self.outbox.schedule()
+
+    def _apply_to(self, connection: Connection, change: Change) -> None:
+        viewer = connection.viewer
+        assert viewer is not None
+        match change:
+            case FriendshipChanged(user_id=user_id, friend_id=friend_id) if viewer.user_id == user_id:
+                self._befriend(connection, viewer, friend_id, change.friend_sharing, change)
+            case FriendshipChanged(user_id=user_id):
+                self._befriend(connection, viewer, user_id, change.user_sharing, change)
+            case SharingChanged(sequence, _, sharing):
+                viewer.set_sharing(sharing, sequence)
+            case TokensRevoked(valid_from_ms=valid_from_ms):
+                token = connection.session.token
+                if token is None or token.issued_at_ms < valid_from_ms:
+                    self.fail(connection, CloseCode.NOT_ALLOWED, "logged out")
+
+    def _befriend(
+        self, connection: Connection, viewer: Viewer, friend_id: UserId, sharing: bool, change: FriendshipChanged
+    ) -> None:
+        if not viewer.is_news(friend_id, change.sequence):
+            return
+        viewer.touched[friend_id] = change.sequence
+        if not change.friends:
+            channel = self.hub.remove_friend(viewer, friend_id, GoneReason.REMOVED)
+            if channel is not None:
+                self._pubsub.unsubscribe([channel])
+                _send(connection, FriendsChanged([], [friend_id]))
+        elif friend_id not in viewer.friends:
+            entry = self.hub.add_friend(viewer, friend_id, sharing, change.sequence)
+            self._pubsub.subscribe([entry.channel])
+            self._tasks.create_task(self._watch(entry.channel))
+            _send(connection, FriendsChanged([friend_id], []))
+
+    async def _watch(self, channel: bytes) -> None:
+        """Read where a friend gained while connected is, once nothing newer can be missed."""
+        await self._pubsub.confirmed([channel])
+        self.refresher.later([channel])
+
+    # ------------------------------------------------------------------------------------------ upkeep
+
+    async def sweep(self) -> None:
+        """See to what is due by the clock; to be called about once a second."""
+        self.outbox.may_send()  # before anybody is told that they were silent while we stood still
+        now_ms = self._clock()
+        for index, connection in enumerate(list(self.connections)):
+            if index % 500 == 499:
+                await asyncio.sleep(0)  # ten thousand connections in one turn would hold up the loop
+            self._perform(connection, connection.session.tick(now_ms))
+            connection.probe(now_ms)
+            connection.reap()
+            if _passed(connection.blocked_at_ms, BACKLOG_DEADLINE_MS, now_ms) or _passed(
+                connection.probed_at_ms, PROBE_DEADLINE_MS, now_ms
+            ):
+                self.fail(connection, CloseCode.TOO_SLOW, "too slow")
+        self.hub.expire(now_ms)
+        self.outbox.flush()
+
+    def _stalled(self) -> None:
+        """This process stood still: what it knows may have expired, and its clients had no chance to be heard."""
+        log.warning("stood still for seconds; %d locations are read again", len(self.hub.entries))
+        self._stalled_at_s = self._now_s()
+        now_ms = self._clock()
+        for connection in self.connections:
+            connection.session.seen(now_ms)
+            connection.stalled(now_ms)
+        self.refresher.later(self.hub.doubt())
+        self._tasks.create_task(self._recover())
+
+    async def _recover(self) -> None:
+        await self.refresher.settled()
+        self.hub.settle(self._clock())
+        self.outbox.release()
+        unshown, self._unshown = self._unshown, set()
+        for connection in unshown:
+            self._show(connection)
+
+
+def _send(connection: Connection, message: ServerMessage) -> None:
+    connection.send_frame(messages.encode(message))
+
+
+def _passed(since_ms: int | None, deadline_ms: int, now_ms: int) -> bool:
+    return since_ms is not None and now_ms - since_ms >= deadline_ms

@@ -1,0 +1,117 @@
+"""Sends marked viewers what changed for them, within a time budget per turn of the event loop. Pure.
+
+With headroom the queue empties at once and each change is a frame of its own. Under overload a viewer's turn comes
+later and everything marked meanwhile goes out as one frame: latency grows, throughput too, and memory does not. A
+viewer whose client does not take what it was sent is passed over; its marks stay, one per friend at most.
+
+Somebody must call :meth:`Outbox.flush` once a second. If nobody could for :data:`STALL_S`, the process stood still, and
+what it knows may have expired: then nothing is sent until :meth:`Outbox.release`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from ws_gateway.hub import Hub, Viewer, encode_update
+
+BUDGET_S = 0.005
+"""How long one flush may hold the event loop, seconds."""
+STALL_S = 5.0
+_CHECK_EVERY = 16
+
+
+class Outbox:
+    """The queue of marked viewers of ``hub``.
+
+    ``later`` schedules :meth:`flush` on the next turn of the loop; ``clock`` is in seconds. ``stalled`` is called when
+    the outbox begins to hold back what is due (``held``).
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        *,
+        later: Callable[[Callable[[], None]], object],
+        clock: Callable[[], float],
+        stalled: Callable[[], None],
+    ) -> None:
+        self.held = False
+        self.delivered_count = 0
+        self.compared_count = 0
+        self.frame_count = 0
+        self.stall_count = 0
+        self._hub = hub
+        self._later = later
+        self._clock = clock
+        self._stalled = stalled
+        self._checked_at_s = clock()
+        self._queue: deque[Viewer] = deque()
+        self._scheduled = False
+
+    def __len__(self) -> int:
+        return len(self._queue) + len(self._hub.queue)
+
+    def flush(self) -> None:
+        """Send what is due, for at most :data:`BUDGET_S`; what is left goes on the next turn of the loop."""
+        self._scheduled = False
+        queue = self._queue
+        queue.extend(self._hub.queue)
+        self._hub.queue.clear()
+        now_s = self._clock()
+        if not self._may_send(now_s):
+            return
+        deadline_s = now_s + BUDGET_S
+        turn = 0
+        while queue:
+            self._serve(queue.popleft())
+            turn += 1
+            if turn % _CHECK_EVERY == 0 and self._clock() >= deadline_s:
+                break
+        if queue:
+            self.schedule()
+
+    def may_send(self) -> bool:
+        """Whether what is known may be sent, which it may not from a stall to the release."""
+        return self._may_send(self._clock())
+
+    def release(self) -> None:
+        """What is known is true again: send what is due."""
+        self.held = False
+        self.flush()
+
+    def _may_send(self, now_s: float) -> bool:
+        if now_s - self._checked_at_s >= STALL_S:
+            self.stall_count += 1
+            self.held = True
+            self._checked_at_s = now_s
+            self._stalled()
+        self._checked_at_s = now_s
+        return not self.held
+
+    def schedule(self) -> None:
+        """Flush on the next turn of the loop."""
+        if not self._scheduled:
+            self._scheduled = True
+            self._later(self.flush)
+
+    def resume(self, viewer: Viewer) -> None:
+        """The client of ``viewer`` takes frames again."""
+        if viewer.live and (viewer.pending or viewer.gone) and not viewer.queued:
+            viewer.queued = True
+            self._queue.append(viewer)
+            self.schedule()
+
+    def _serve(self, viewer: Viewer) -> None:
+        viewer.queued = False
+        if not viewer.live or not viewer.client.writable:
+            return
+        pending = viewer.pending
+        viewer.pending = {}
+        self.compared_count += len(pending)
+        changes = viewer.changes(pending)
+        frame = encode_update(changes)
+        if frame is not None:
+            self.delivered_count += len(changes.friends)
+            self.frame_count += 1
+            viewer.client.send_frame(frame)

@@ -1,0 +1,147 @@
+"""Location reports on their way to the cache, the history stream and the friends, many at a time.
+
+While one batch is with the servers the next one gathers, so a batch is as large as the load makes it and a lone report
+waits for nobody. Order: first the cache, with the stream beside it; then publish, with the version that the cache
+gave. So "subscribe, then read the cache" never misses a location.
+
+The cache away: locations are published all the same, versioned by our clock, and reported as not stored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from nearby.channels import location_channel
+from nearby.errors import StoreUnavailable
+from nearby.model import HistoryPoint, Location
+from nearby.ports import HistoryStream, LocationCache, PubSub, WriteResult
+from nearby.record import LocationRecord, pack
+from ws_gateway.hub import Viewer
+
+T = TypeVar("T")
+
+MAX_BATCH = 256
+MAX_WAITING = 50_000
+STORE_TIMEOUT_S = 0.5
+STORE_PAUSE_S = 1.0
+"""After a failure a store is left alone this long, so that live traffic does not wait for it each time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a report.
+
+    ``shown``: it is the user's live location now, and friends have been told. ``stored``: every store took it.
+    """
+
+    shown: bool
+    stored: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PendingReport:
+    """One report; ``done`` is told its outcome on the event loop.
+
+    ``flagged`` in the history for good, as implausible; ``live`` if it may become the user's live location.
+    """
+
+    viewer: Viewer
+    location: Location
+    flagged: bool
+    live: bool
+    done: Callable[[Outcome], None]
+
+
+class ReportPipeline:
+    """Takes reports by :meth:`submit` and works them off in :meth:`run`."""
+
+    def __init__(self, cache: LocationCache, stream: HistoryStream, pubsub: PubSub) -> None:
+        self.refused_count = 0
+        self._cache = cache
+        self._stream = stream
+        self._pubsub = pubsub
+        self._waiting: list[PendingReport] = []
+        self._wake = asyncio.Event()
+        self.cache_guard = StoreGuard()
+        self.stream_guard = StoreGuard()
+
+    def submit(self, report: PendingReport) -> None:
+        """Take ``report``; refused as unavailable where too many are waiting."""
+        if len(self._waiting) >= MAX_WAITING:
+            self.refused_count += 1
+            report.done(Outcome(shown=False, stored=False))
+            return
+        self._waiting.append(report)
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Work off reports until cancelled."""
+        while True:
+            await self._wake.wait()
+            batch = self._waiting[:MAX_BATCH]
+            del self._waiting[:MAX_BATCH]
+            if not self._waiting:
+                self._wake.clear()
+            await self._work_off(batch)
+
+    async def _work_off(self, batch: Sequence[PendingReport]) -> None:
+        live = [report for report in batch if report.live]
+        results, stored = await asyncio.gather(self._write_cache(live), self._append(batch))
+        cached = results is not None
+        if results is None:
+            results = [WriteResult(time.time_ns() // 1000, accepted=True)] * len(live)
+        shown = set()
+        for report, result in zip(live, results, strict=True):
+            if result.accepted:
+                shown.add(report)
+                if report.viewer.sharing:
+                    record = LocationRecord.of(report.location, result.version)
+                    self._pubsub.publish(location_channel(report.viewer.user_id), pack(record))
+        for report in batch:
+            report.done(Outcome(shown=report in shown, stored=stored and (cached or not report.live)))
+
+    async def _write_cache(self, reports: Sequence[PendingReport]) -> list[WriteResult] | None:
+        """Return the results, ``None`` if the cache did not take them."""
+        if not reports:
+            return []
+        entries = [(report.viewer.user_id, LocationRecord.of(report.location)) for report in reports]
+        return await self.cache_guard.call(lambda: self._cache.write_many(entries))
+
+    async def _append(self, reports: Sequence[PendingReport]) -> bool:
+        return await self.append(
+            [HistoryPoint(report.viewer.user_id, report.location, report.flagged) for report in reports]
+        )
+
+    async def append(self, points: Sequence[HistoryPoint]) -> bool:
+        """Put ``points`` into the history stream; return whether they are durably there."""
+
+        async def append() -> bool:
+            await self._stream.append_many(points)
+            return True
+
+        return bool(await self.stream_guard.call(append))
+
+
+class StoreGuard:
+    """Keeps a store that does not answer from holding up live traffic."""
+
+    def __init__(self) -> None:
+        self.failures_count = 0
+        self._away_until_s = 0.0
+
+    async def call(self, ask: Callable[[], Awaitable[T]]) -> T | None:
+        """Return what ``ask`` returns, or ``None`` if the store fails, is slow, or has just failed."""
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._away_until_s:
+            return None
+        try:
+            async with asyncio.timeout(STORE_TIMEOUT_S):
+                return await ask()
+        except (StoreUnavailable, TimeoutError):
+            self.failures_count += 1
+            self._away_until_s = loop.time() + STORE_PAUSE_S
+            return None
