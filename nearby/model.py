@@ -53,11 +53,16 @@ class HistoryPoint:
     """One accepted fix on its way into the history.
 
     ``flagged`` marks a fix that is kept but was never shown to friends (accuracy or jump, protocol §4).
+    ``retention_s`` is how long its owner wants it kept, from its recording on; ``None``: as long as the store keeps
+    points by default, which is also the most. ``accepted_at_ms`` is when the history stream took it, by the stream
+    server's clock (the id of its entry); 0 before that. A store uses these two and does not give them back.
     """
 
     user_id: UserId
     location: Location
     flagged: bool = False
+    retention_s: int | None = None
+    accepted_at_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
