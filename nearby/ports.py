@@ -164,7 +164,7 @@ class HistoryStore(Protocol):
         """
 
     async def delete(self, user_id: UserId, from_ms: int, to_ms: int, accepted_before_ms: int) -> None:
-        """Delete the points recorded in [``from_ms``, ``to_ms``) that the stream accepted before ``accepted_before_ms``.
+        """Delete points recorded in [``from_ms``, ``to_ms``) that the stream accepted before ``accepted_before_ms``.
 
         Such a point stays deleted: a writer that hung and writes it later changes nothing.
 

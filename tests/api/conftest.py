@@ -67,7 +67,7 @@ async def services(
 ) -> AsyncIterator[Services]:
     async with (
         open_cache(valkey.url, 600) as cache,
-        open_store(f"sqlite:///{tmp_path / 'history.db'}", 90) as history,
+        open_store(f"sqlite:///{tmp_path / 'history.db'}", 90, clock) as history,
     ):
         yield Services(
             graph=graph,
