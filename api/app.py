@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from prometheus_client import CollectorRegistry
 
 from api.announcer import Announcer
+from api.eraser import Eraser
 from api.gateways import Gateways
 from api.internal import create_internal_app
 from api.metrics import RequestMetrics
@@ -28,6 +29,7 @@ from http_port.process import configure_logging, stop_signals
 from http_port.serve import serve
 from location_cache.redis import open_cache
 from location_history.stores import open_store
+from location_history.stream import open_stream
 from nearby.ports import Member, MemberState, Role
 from nearby.settings import ApiSettings, load
 from pubsub_router.router import Router
@@ -61,6 +63,7 @@ async def main(environ: Mapping[str, str]) -> None:
             router.follow(discovery.watch_ring()),
             services.gateways.follow(discovery),
             end_due_pauses(services.graph, services.announcer, asyncio.sleep),
+            services.eraser.run(asyncio.sleep),
         )
         await parts.enter_async_context(_running(*tasks))
         _log.info("waiting for a pub/sub ring")
@@ -117,10 +120,14 @@ async def _open_services(parts: AsyncExitStack, settings: ApiSettings, router: R
     graph = await parts.enter_async_context(
         open_social_graph(settings.database_url, unix_time_ms, settings.refresh_token_lifetime_s)
     )
+    cache = await parts.enter_async_context(open_cache(settings.cache.url, settings.cache.ttl_s))
+    stream = await parts.enter_async_context(open_stream(settings.stream.url, settings.stream.max_entries))
+    history = await parts.enter_async_context(open_store(settings.history.url, settings.history.retention_days))
     return Services(
         graph=graph,
-        cache=await parts.enter_async_context(open_cache(settings.cache.url, settings.cache.ttl_s)),
-        history=await parts.enter_async_context(open_store(settings.history.url, settings.history.retention_days)),
+        cache=cache,
+        history=history,
+        eraser=Eraser(graph, cache, stream, history, unix_time_ms),
         announcer=Announcer(graph, router),
         gateways=Gateways(),
         token_keys=settings.token_keys,

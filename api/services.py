@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from api.announcer import Announcer
+from api.eraser import Eraser
 from api.gateways import Gateways
 from nearby.ports import Clock, HistoryStore, LocationCache
 from nearby.tokens import TokenKeys
@@ -21,6 +22,7 @@ class Services:
     graph: SocialGraph
     cache: LocationCache
     history: HistoryStore
+    eraser: Eraser
     announcer: Announcer
     gateways: Gateways
     token_keys: TokenKeys

@@ -45,7 +45,11 @@ WHERE :expires_at_ms > :now_ms AND NOT EXISTS (
     AND :accepted_at_ms < accepted_before_ms
 )
 """
-_REMEMBER = "INSERT INTO deletions VALUES (?, ?, ?, ?, ?)"
+_REMEMBER = "INSERT INTO deletions VALUES (:user_id, :from_ms, :to_ms, :accepted_before_ms, :kept_until_ms)"
+_FORGET_COVERED = """
+DELETE FROM deletions WHERE user_id = :user_id AND from_ms >= :from_ms AND to_ms <= :to_ms
+AND accepted_before_ms <= :accepted_before_ms
+"""
 _FORGET = "DELETE FROM deletions WHERE kept_until_ms <= ?"
 _DELETE = """
 DELETE FROM history WHERE user_id = :user_id AND recorded_at_ms IN (
@@ -119,10 +123,11 @@ class SqliteHistoryStore:
         Raises:
             StoreUnavailable: some, all or none were deleted. Deleting again is safe.
         """
+        which = {"user_id": user_id, "from_ms": from_ms, "to_ms": to_ms, "accepted_before_ms": accepted_before_ms}
         kept_until_ms = max(self._clock(), accepted_before_ms) + DELETIONS_KEPT_MS
         async with self._transaction():
-            await self._connection.execute(_REMEMBER, (user_id, from_ms, to_ms, accepted_before_ms, kept_until_ms))
-        which = {"user_id": user_id, "from_ms": from_ms, "to_ms": to_ms, "accepted_before_ms": accepted_before_ms}
+            await self._connection.execute(_FORGET_COVERED, which)
+            await self._connection.execute(_REMEMBER, {**which, "kept_until_ms": kept_until_ms})
         await self._delete_in_chunks(_DELETE, {**which, "count": _DELETE_CHUNK})
 
     async def delete_expired(self, now_ms: int) -> int:

@@ -83,6 +83,7 @@ class FriendList:
     """A user's friends, read in one transaction at position ``sequence`` of the change feed.
 
     ``sharing`` is this user's own switch. Access tokens issued before ``tokens_valid_from_ms`` are revoked.
+    ``history_retention_s`` is how long the user wants points kept; 0: not at all, ``None``: as long as by default.
     """
 
     user_id: UserId
@@ -90,3 +91,4 @@ class FriendList:
     sharing: bool
     tokens_valid_from_ms: int
     friends: tuple[FriendEdge, ...]
+    history_retention_s: int | None = None

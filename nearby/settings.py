@@ -601,6 +601,7 @@ class ApiSettings:
 
     process: ProcessSettings = group(ProcessSettings)
     cache: CacheSettings = group(CacheSettings)
+    stream: StreamSettings = group(StreamSettings)
     history: HistorySettings = group(HistorySettings)
     database_url: str = _database_url()
     host: str = _host()

@@ -10,6 +10,7 @@ from nearby.ports import Clock
 from social_graph.changes import ChangeFeed
 from social_graph.credentials import Credentials
 from social_graph.database import open_database
+from social_graph.erasures import Erasures
 from social_graph.friend_lists import FriendLists
 from social_graph.friendships import Friendships
 from social_graph.passwords import Passwords
@@ -31,6 +32,7 @@ class SocialGraph:
     sharing: SharingSwitches
     changes: ChangeFeed
     friend_lists: FriendLists
+    erasures: Erasures
 
 
 @asynccontextmanager
@@ -51,4 +53,5 @@ async def open_social_graph(url: str, clock: Clock, refresh_lifetime_s: int) -> 
             SharingSwitches(database, clock),
             ChangeFeed(database),
             FriendLists(database, clock),
+            Erasures(database, clock, passwords),
         )

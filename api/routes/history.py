@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 
 from api.auth import Caller
 from api.cursors import decode_cursor, encode_cursor
+from api.eraser import INLINE_S
 from api.problems import documented
 from api.schemas import HistoryPageBody, HistoryPointBody, InstantMs
 from api.services import ServicesDep
-from nearby.model import HistoryPoint
+from nearby.model import MAX_SEQ, HistoryPoint
 
 router = APIRouter(prefix="/v1/me/history", tags=["history"])
 
@@ -34,6 +35,19 @@ async def history(
         items=[_body(point) for point in page.points],
         next_cursor=None if page.next_before_ms is None else encode_cursor(page.next_before_ms),
     )
+
+
+@router.delete("", status_code=204, responses={202: {"description": "Accepted"}, **documented(401, 409)})
+async def delete_history(
+    services: ServicesDep, caller: Caller, from_ms: InstantMs = 0, to_ms: InstantMs = MAX_SEQ
+) -> Response:
+    """Delete my points with ``from_ms`` <= recorded < ``to_ms``, by default all of them, also what is on its way there.
+
+    204: they are gone for good. 202: that goes on in the background, however long a store is away. 409
+    ``too_many_deletions``.
+    """
+    erasure = await services.graph.erasures.delete_range(caller.user_id, from_ms, to_ms)
+    return Response(status_code=204 if await services.eraser.attempt(erasure, INLINE_S) else 202)
 
 
 def _body(point: HistoryPoint) -> HistoryPointBody:
