@@ -7,7 +7,9 @@ import time
 
 import pytest
 
-from location_history.stream import CALL_TIMEOUT_S, open_consumer, open_stream
+from location_history.consumer import open_consumer
+from location_history.redis_calls import CALL_TIMEOUT_S
+from location_history.stream import open_stream
 from nearby.errors import StoreUnavailable
 from nearby.model import HistoryPoint, Location, UserId
 from tests.conftest import ValkeyServers
@@ -87,7 +89,7 @@ async def test_a_server_that_came_back_empty_is_used_again(valkey_servers: Valke
 async def test_an_entry_that_cannot_be_read_is_counted_and_left_for_a_newer_process(
     valkey: ValkeyServer, fields: list[str]
 ) -> None:
-    valkey.command("XADD", "history", "*", *fields)
+    valkey.command("XADD", "history:0", "*", *fields)
     async with open_stream(valkey.url, 1_000) as stream, open_consumer(valkey.url, "one") as consumer:
         await stream.append_many([POINT])
         entries = await eventually(lambda: consumer.read(10))
