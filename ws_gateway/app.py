@@ -88,6 +88,7 @@ async def main(environ: Mapping[str, str]) -> None:
             _drain_on_signals(stop, drain, settings.drain),
         )
         running += [tasks.create_task(each) for each in work]
+        stack.enter_context(upkeep.spared_collector())
         log.info("%s serves %s", settings.gateway_id, url)
         await drain.over.wait()
         for task in running:

@@ -173,9 +173,10 @@ async def test_F14_without_the_overlap_updates_are_lost(tmp_path: Path, valkey_s
     assert crowd.lost(after_s=begin_s) != []
 
 
-def publishes_by(stack: Stack, gateway: str, epoch: int) -> bool:
+async def publishes_by(stack: Stack, gateway: str, epoch: int) -> bool:
     """Whether ``gateway`` has switched to the ring of ``epoch``."""
-    return live_members(stack.data_dir / "discovery", Role.GATEWAY)[gateway].switched_epoch >= epoch
+    members = await asyncio.to_thread(live_members, stack.data_dir / "discovery", Role.GATEWAY)
+    return members[gateway].switched_epoch >= epoch
 
 
 async def test_F4_a_dead_shard_is_replaced_by_a_spare_within_twenty_seconds(tmp_path: Path) -> None:
