@@ -29,7 +29,7 @@ from ws_gateway.connection import Connection
 from ws_gateway.devices import Devices
 from ws_gateway.histogram import Histogram
 from ws_gateway.hub import Hub, Viewer, encode_snapshot
-from ws_gateway.outbox import Outbox
+from ws_gateway.outbox import BUDGET_S, Outbox
 from ws_gateway.refresh import Refresher
 from ws_gateway.reports import Outcome, PendingReport, ReportPipeline
 from ws_gateway.session import (
@@ -460,9 +460,11 @@ class Gateway:
         """See to what is due by the clock; to be called about once a second."""
         self.outbox.may_send()  # before anybody is told that they were silent while we stood still
         now_ms = self._clock()
-        for index, connection in enumerate(list(self.connections)):
-            if index % 500 == 499:
+        turn_s = self._now_s()
+        for connection in list(self.connections):
+            if self._now_s() - turn_s >= BUDGET_S:
                 await asyncio.sleep(0)  # ten thousand connections in one turn would hold up the loop
+                turn_s = self._now_s()
             self._perform(connection, connection.session.tick(now_ms))
             connection.probe(now_ms)
             connection.reap()
