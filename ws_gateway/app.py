@@ -78,6 +78,7 @@ async def main(environ: Mapping[str, str]) -> None:
         drain.announce_by(announcement.update)
         work = (
             gateway.pipeline.run(),
+            gateway.batches.run(),
             gateway.refresher.run(),
             gateway.refresher.patrol(router.reachable, settings.limits.report_interval_s),
             feed.follow(directory, gateway.apply),

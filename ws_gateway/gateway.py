@@ -25,6 +25,7 @@ from nearby.settings import GatewaySettings
 from nearby.tokens import AccessToken
 from ws_gateway import descriptors
 from ws_gateway.admission import Admission, Refusal
+from ws_gateway.batches import BatchQueue
 from ws_gateway.connection import Connection
 from ws_gateway.devices import Devices
 from ws_gateway.histogram import Histogram
@@ -96,6 +97,7 @@ class Gateway:
         self._pubsub: PubSub
         self._directory: FriendDirectory
         self.pipeline: ReportPipeline
+        self.batches: BatchQueue
         self.refresher: Refresher
 
     def connect_to(
@@ -105,6 +107,7 @@ class Gateway:
         self._pubsub = pubsub
         self._directory = directory
         self.pipeline = ReportPipeline(cache, stream, pubsub)
+        self.batches = BatchQueue(stream)
         self.refresher = Refresher(self.hub, cache, self._clock, self.outbox.flush)
 
     @property
@@ -350,10 +353,7 @@ class Gateway:
     async def _store(self, connection: Connection, batch: StoreBatch) -> None:
         assert connection.viewer is not None
         user_id = connection.viewer.user_id
-        stored = not batch.points or await self.pipeline.append(
-            [HistoryPoint(user_id, point) for point in batch.points]
-        )
-        if stored:
+        if await self.batches.store([HistoryPoint(user_id, point) for point in batch.points]):
             _send(connection, Ack(batch.seq, stored=len(batch.points), rejected=list(batch.rejected)))
         else:
             _send(connection, Error("unavailable", "not stored; send again", batch.seq))

@@ -112,12 +112,7 @@ class ReportPipeline:
         return await self.cache_guard.call(lambda: self._cache.write_many(entries))
 
     async def _append(self, reports: Sequence[PendingReport]) -> bool:
-        return await self.append(
-            [HistoryPoint(report.viewer.user_id, report.location, report.flagged) for report in reports]
-        )
-
-    async def append(self, points: Sequence[HistoryPoint]) -> bool:
-        """Put ``points`` into the history stream; return whether they are durably there."""
+        points = [HistoryPoint(report.viewer.user_id, report.location, report.flagged) for report in reports]
 
         async def append() -> bool:
             await self._stream.append_many(points)
