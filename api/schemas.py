@@ -89,19 +89,6 @@ class NewFriendRequest(Request):
         return self
 
 
-class SharingSwitch(Request):
-    """One's switch for everyone, as asked and as answered. ``until_ms`` ends a pause; null: until resumed."""
-
-    state: Literal["on", "paused"]
-    until_ms: InstantMs | None = None
-
-    @model_validator(mode="after")
-    def _only_pauses_end(self) -> SharingSwitch:
-        if self.state == "on" and self.until_ms is not None:
-            raise ValueError("until_ms goes with state paused")
-        return self
-
-
 # ------------------------------------------------------------------------------------------- answers
 
 
@@ -181,13 +168,6 @@ class FriendRequestPageBody(BaseModel):
 
     items: list[FriendRequestBody]
     next_cursor: str | None
-
-
-class SharingSwitchBody(BaseModel):
-    """One's switch for everyone. ``until_ms`` ends a pause; null: until resumed."""
-
-    state: Literal["on", "paused"]
-    until_ms: int | None
 
 
 class FriendEntryBody(BaseModel):

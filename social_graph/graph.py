@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from nearby.ports import Clock
 from social_graph.changes import ChangeFeed
+from social_graph.circles import Circles
 from social_graph.credentials import Credentials
 from social_graph.database import open_database
 from social_graph.friend_lists import FriendLists
@@ -15,6 +16,7 @@ from social_graph.friendships import Friendships
 from social_graph.passwords import Passwords
 from social_graph.refresh_tokens import RefreshTokens
 from social_graph.requests import FriendRequests
+from social_graph.rules import SharingRules
 from social_graph.sharing import SharingSwitches
 from social_graph.users import Users
 
@@ -29,6 +31,8 @@ class SocialGraph:
     friendships: Friendships
     requests: FriendRequests
     sharing: SharingSwitches
+    rules: SharingRules
+    circles: Circles
     changes: ChangeFeed
     friend_lists: FriendLists
 
@@ -49,6 +53,8 @@ async def open_social_graph(url: str, clock: Clock, refresh_lifetime_s: int) -> 
             Friendships(database, clock),
             FriendRequests(database, clock),
             SharingSwitches(database, clock),
+            SharingRules(database, clock),
+            Circles(database, clock),
             ChangeFeed(database),
             FriendLists(database, clock),
         )

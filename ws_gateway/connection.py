@@ -12,8 +12,8 @@ from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
 from nearby.changes import Change
 from nearby.close_codes import CloseCode
 from nearby.tokens import AccessToken
-from ws_gateway.hub import Viewer
 from ws_gateway.session import MAX_FRAME_BYTES, Report, Session
+from ws_gateway.viewer import Viewer
 
 if TYPE_CHECKING:
     from ws_gateway.gateway import Gateway

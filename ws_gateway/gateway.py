@@ -18,10 +18,11 @@ from nearby.channels import control_channel, is_location, location_channel
 from nearby.close_codes import CloseCode
 from nearby.errors import RecordError, StoreUnavailable
 from nearby.messages import Ack, Error, FriendsChanged, ServerMessage, Welcome
-from nearby.model import GoneReason, HistoryPoint, Location, UserId
+from nearby.model import GoneReason, HistoryPoint, Location
 from nearby.ports import CachedLocation, Clock, FriendDirectory, HistoryStream, LocationCache, PubSub
 from nearby.record import LocationRecord, unpack
 from nearby.settings import GatewaySettings
+from nearby.sharing import Tier
 from nearby.tokens import AccessToken
 from ws_gateway import descriptors
 from ws_gateway.admission import Admission, Refusal
@@ -29,7 +30,7 @@ from ws_gateway.batches import BatchQueue
 from ws_gateway.connection import Connection
 from ws_gateway.devices import Devices
 from ws_gateway.histogram import Histogram
-from ws_gateway.hub import Hub, Viewer, encode_snapshot
+from ws_gateway.hub import Hub
 from ws_gateway.outbox import BUDGET_S, Outbox
 from ws_gateway.refresh import Refresher
 from ws_gateway.reports import Outcome, PendingReport, ReportPipeline
@@ -46,6 +47,8 @@ from ws_gateway.session import (
     Session,
     StoreBatch,
 )
+from ws_gateway.tiers import TierChanges, edge_of
+from ws_gateway.viewer import Viewer, encode_snapshot
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +60,8 @@ PROBE_DEADLINE_MS = 8_000
 """How long a client to whom much is sent may take to answer a ping: so that a frozen one is gone within 15 s."""
 DRAINED_AFTER_S = 1.0
 """How long after a stall a message may have lain in a buffer meanwhile."""
+HEARTBEAT_INTERVALS = 0.9
+"""How often an approximate location is published within a cell, in report intervals: better early than every second."""
 AGE_SPREAD = 0.25
 """Connections that began together end apart: at their maximum age, ± this part of it."""
 FAN_OUT_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -72,7 +77,7 @@ class Gateway:
     def __init__(self, settings: GatewaySettings, clock: Clock, tasks: asyncio.TaskGroup) -> None:
         loop = asyncio.get_running_loop()
         self.settings = settings
-        self.hub = Hub(settings.cache.ttl_s * 1000)
+        self.hub = Hub(settings.cache.ttl_s * 1000, clock)
         self.outbox = Outbox(self.hub, later=loop.call_soon, clock=loop.time, stalled=self._stalled)
         self.connections: set[Connection] = set()
         self.emptied = asyncio.Event()
@@ -99,6 +104,7 @@ class Gateway:
         self.pipeline: ReportPipeline
         self.batches: BatchQueue
         self.refresher: Refresher
+        self._tier_changes: TierChanges
 
     def connect_to(
         self, pubsub: PubSub, cache: LocationCache, stream: HistoryStream, directory: FriendDirectory
@@ -106,9 +112,12 @@ class Gateway:
         """Take the servers to work with."""
         self._pubsub = pubsub
         self._directory = directory
-        self.pipeline = ReportPipeline(cache, stream, pubsub)
+        heartbeat_ms = round(self.settings.limits.report_interval_s * HEARTBEAT_INTERVALS * 1000)
+        self.pipeline = ReportPipeline(cache, stream, pubsub, self._clock, heartbeat_ms)
         self.batches = BatchQueue(stream)
         self.refresher = Refresher(self.hub, cache, self._clock, self.outbox.flush)
+        self._tier_changes = TierChanges(self.hub, pubsub, self.refresher, self.outbox.flush, self._clock, self._tasks)
+        self.hub.channels = self._tier_changes
 
     @property
     def full(self) -> bool:
@@ -272,6 +281,7 @@ class Gateway:
             self.fail(connection, CloseCode.NOT_ALLOWED, "no longer allowed")
             return
         channels = self.hub.attach(viewer, friends)
+        self._tier_changes.arm()
         self._pubsub.subscribe(channels)
         await self._pubsub.confirmed(channels)
         last = await self.refresher.arrive(viewer)
@@ -301,6 +311,7 @@ class Gateway:
             self._unshown.add(connection)
         else:
             viewer.live = True
+            self.hub.advance()
             connection.send_frame(encode_snapshot(viewer.snapshot()))
 
     # ----------------------------------------------------------------------------------------- reports
@@ -402,10 +413,7 @@ class Gateway:
     def apply(self, change: Change) -> None:
         """Enforce ``change`` for every client it concerns. Applying it again does nothing."""
         if isinstance(change, SharingChanged):
-            self.hub.set_sharing(change.user_id, change.sharing, change.sequence)
-            if change.sharing:
-                # Nothing was published meanwhile, but the cache knows where they went.
-                self.refresher.later([location_channel(change.user_id)])
+            self.hub.set_sharing(change.user_id, change.sharing, change.sequence, change.limits)
         for user_id in changes.concerns(change):
             devices = self.devices.get(location_channel(user_id))
             for connection in list(devices.connected) if devices else ():
@@ -415,44 +423,41 @@ class Gateway:
                     connection.arrival.changes.append(change)
                 else:
                     self.fail(connection, CloseCode.TRY_AGAIN_LATER, "try again later")
+        self._tier_changes.arm()
         self.outbox.schedule()
 
     def _apply_to(self, connection: Connection, change: Change) -> None:
         viewer = connection.viewer
         assert viewer is not None
         match change:
-            case FriendshipChanged(user_id=user_id, friend_id=friend_id) if viewer.user_id == user_id:
-                self._befriend(connection, viewer, friend_id, change.friend_sharing, change)
-            case FriendshipChanged(user_id=user_id):
-                self._befriend(connection, viewer, user_id, change.user_sharing, change)
-            case SharingChanged(sequence, _, sharing):
-                viewer.set_sharing(sharing, sequence)
+            case FriendshipChanged():
+                self._befriend(connection, viewer, change)
+            case SharingChanged(sequence, _, sharing, limits):
+                viewer.audience.say(sharing, limits, sequence)
             case TokensRevoked(valid_from_ms=valid_from_ms):
                 token = connection.session.token
                 if token is None or token.issued_at_ms < valid_from_ms:
                     self.fail(connection, CloseCode.NOT_ALLOWED, "logged out")
 
-    def _befriend(
-        self, connection: Connection, viewer: Viewer, friend_id: UserId, sharing: bool, change: FriendshipChanged
-    ) -> None:
-        if not viewer.is_news(friend_id, change.sequence):
+    def _befriend(self, connection: Connection, viewer: Viewer, change: FriendshipChanged) -> None:
+        """Let what is between this viewer and a friend be as ``change`` tells, unless something newer is known."""
+        edge = edge_of(change, viewer.user_id)
+        if not viewer.is_news(edge.user_id, change.sequence):
             return
-        viewer.touched[friend_id] = change.sequence
+        viewer.touched[edge.user_id] = change.sequence
         if not change.friends:
-            channel = self.hub.remove_friend(viewer, friend_id, GoneReason.REMOVED)
-            if channel is not None:
-                self._pubsub.unsubscribe([channel])
-                _send(connection, FriendsChanged([], [friend_id]))
-        elif friend_id not in viewer.friends:
-            entry = self.hub.add_friend(viewer, friend_id, sharing, change.sequence)
-            self._pubsub.subscribe([entry.channel])
-            self._tasks.create_task(self._watch(entry.channel))
-            _send(connection, FriendsChanged([friend_id], []))
-
-    async def _watch(self, channel: bytes) -> None:
-        """Read where a friend gained while connected is, once nothing newer can be missed."""
-        await self._pubsub.confirmed([channel])
-        self.refresher.later([channel])
+            if edge.user_id in viewer.friends:
+                channel = self.hub.remove_friend(viewer, edge.user_id, GoneReason.REMOVED)
+                if channel is not None:
+                    self._pubsub.unsubscribe([channel])
+                _send(connection, FriendsChanged([], [edge.user_id]))
+        elif edge.user_id in viewer.friends:
+            self.hub.change_friend(viewer, edge)
+        else:
+            entry = self.hub.add_friend(viewer, edge)
+            if entry.tier is not Tier.OFF:
+                self._tier_changes.wanted(entry.channel)
+            _send(connection, FriendsChanged([edge.user_id], []))
 
     # ------------------------------------------------------------------------------------------ upkeep
 
@@ -473,6 +478,7 @@ class Gateway:
             ):
                 self.fail(connection, CloseCode.TOO_SLOW, "too slow")
         self.hub.expire(now_ms)
+        self._tier_changes.arm()
         self.outbox.flush()
 
     def _stalled(self) -> None:

@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterable, Sequence
 
 from nearby.errors import StoreUnavailable
 from nearby.ports import CachedLocation, Clock, LocationCache
-from ws_gateway.hub import Entry, Hub, Viewer
+from ws_gateway.entry import Entry
+from ws_gateway.hub import Hub
+from ws_gateway.viewer import Viewer
 
 log = logging.getLogger(__name__)
 
@@ -117,5 +119,7 @@ class Refresher:
         now_ms = self._clock()
         for entry, cached in zip(entries, found, strict=True):
             entry.fresh = True
-            if cached is not None:
+            if cached is None:
+                self._hub.unknown(entry)
+            else:
                 self._hub.observe(entry.channel, cached.record, now_ms, cached.remaining_ms)

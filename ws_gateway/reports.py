@@ -15,12 +15,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from nearby.channels import location_channel
+from nearby.channels import approximate_channel, location_channel
 from nearby.errors import StoreUnavailable
 from nearby.model import HistoryPoint, Location
-from nearby.ports import HistoryStream, LocationCache, PubSub, WriteResult
+from nearby.ports import Clock, HistoryStream, LocationCache, PubSub, WriteResult
 from nearby.record import LocationRecord, pack
-from ws_gateway.hub import Viewer
+from nearby.record import approximate as coarsened
+from ws_gateway.viewer import Viewer
 
 T = TypeVar("T")
 
@@ -57,10 +58,17 @@ class PendingReport:
 
 
 class ReportPipeline:
-    """Takes reports by :meth:`submit` and works them off in :meth:`run`."""
+    """Takes reports by :meth:`submit` and works them off in :meth:`run`.
 
-    def __init__(self, cache: LocationCache, stream: HistoryStream, pubsub: PubSub) -> None:
+    Within a cell an approximate location is published once per ``heartbeat_ms``.
+    """
+
+    def __init__(
+        self, cache: LocationCache, stream: HistoryStream, pubsub: PubSub, clock: Clock, heartbeat_ms: int
+    ) -> None:
         self.refused_count = 0
+        self._clock = clock
+        self._heartbeat_ms = heartbeat_ms
         self._cache = cache
         self._stream = stream
         self._pubsub = pubsub
@@ -98,11 +106,20 @@ class ReportPipeline:
         for report, result in zip(live, results, strict=True):
             if result.accepted:
                 shown.add(report)
-                if report.viewer.sharing:
-                    record = LocationRecord.of(report.location, result.version)
-                    self._pubsub.publish(location_channel(report.viewer.user_id), pack(record))
+                self._publish(report.viewer, LocationRecord.of(report.location, result.version))
         for report in batch:
             report.done(Outcome(shown=report in shown, stored=stored and (cached or not report.live)))
+
+    def _publish(self, viewer: Viewer, record: LocationRecord) -> None:
+        """Publish ``record`` for each tier at which somebody may see this user now."""
+        now_ms = self._clock()
+        exact, approximate = viewer.audience.tiers(now_ms)
+        if exact:
+            self._pubsub.publish(location_channel(viewer.user_id), pack(record))
+        if approximate:
+            coarse = coarsened(record)
+            if viewer.audience.is_due(coarse, now_ms, self._heartbeat_ms):
+                self._pubsub.publish(approximate_channel(viewer.user_id), pack(coarse))
 
     async def _write_cache(self, reports: Sequence[PendingReport]) -> list[WriteResult] | None:
         """Return the results, ``None`` if the cache did not take them."""

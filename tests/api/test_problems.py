@@ -112,6 +112,10 @@ async def test_the_openapi_document_declares_problems_and_only_what_exists(stack
         "/v1/friend-requests/{request_id}/decline",
         "/v1/friends",
         "/v1/friends/{user_id}",
+        "/v1/friends/{user_id}/sharing",
+        "/v1/circles",
+        "/v1/circles/{circle_id}",
+        "/v1/circles/{circle_id}/members/{user_id}",
         "/v1/nearby",
         "/v1/gateway",
     }

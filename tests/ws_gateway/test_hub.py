@@ -14,7 +14,8 @@ from nearby.channels import location_channel
 from nearby.geo import distance_m
 from nearby.model import FriendEdge, FriendList, GoneReason, UserId
 from nearby.record import LocationRecord
-from ws_gateway.hub import MAX_SWITCHES, Changes, Hub, Viewer, encode_snapshot, encode_update
+from ws_gateway.hub import MAX_SWITCHES, Hub
+from ws_gateway.viewer import Changes, Viewer, encode_snapshot, encode_update
 
 TTL_MS = 600_000
 NOW_MS = 1_795_237_200_000
@@ -223,7 +224,7 @@ def test_a_friend_removed_and_added_again_is_shown_and_not_reported_gone() -> No
     see(hub, BEN, *SEOUL)
     due(hub, viewer)
     hub.remove_friend(viewer, BEN, GoneReason.REMOVED)
-    hub.add_friend(viewer, BEN, sharing=True, switch_sequence=0)
+    hub.add_friend(viewer, FriendEdge(BEN))
     changes = due(hub, viewer)
     assert shown(changes) == {BEN: 0}
     assert changes.gone == {}

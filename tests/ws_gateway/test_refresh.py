@@ -14,8 +14,9 @@ from nearby.model import UserId
 from tests.support.eventually import eventually
 from tests.support.valkey import ValkeyServer
 from tests.ws_gateway.test_hub import ANNA, BEN, CLEO, NOW_MS, SEOUL, TTL_MS, Screen, at, friends_of
-from ws_gateway.hub import Hub, Viewer
+from ws_gateway.hub import Hub
 from ws_gateway.refresh import Refresher
+from ws_gateway.viewer import Viewer
 
 INTERVAL_S = 0.4
 
