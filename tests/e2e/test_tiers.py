@@ -16,7 +16,7 @@ from tests.support.people import Person
 from tests.support.sharing import Rules, rules_at
 from tests.support.stack import Stack
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("tiers")]
 
 
 @pytest_asyncio.fixture(loop_scope="module")
