@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry
 
 from api.announcer import Announcer
 from api.eraser import Eraser
+from api.exporter import Exporter
 from api.gateways import Gateways
 from api.internal import create_internal_app
 from api.metrics import RequestMetrics
@@ -64,6 +65,7 @@ async def main(environ: Mapping[str, str]) -> None:
             services.gateways.follow(discovery),
             end_due_pauses(services.graph, services.announcer, asyncio.sleep),
             services.eraser.run(asyncio.sleep),
+            Exporter(services.graph, services.cache, services.history).run(asyncio.sleep),
         )
         await parts.enter_async_context(_running(*tasks))
         _log.info("waiting for a pub/sub ring")

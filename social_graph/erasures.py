@@ -24,7 +24,7 @@ from social_graph.changes import UNNUMBERED, append
 from social_graph.database import Database
 from social_graph.friendships import announce_friendship
 from social_graph.passwords import Passwords
-from social_graph.rights_schema import erasures, history_settings
+from social_graph.rights_schema import erasures, exports, history_settings
 from social_graph.schema import friendships, users
 from social_graph.users import user_not_found
 
@@ -112,6 +112,8 @@ class Erasures:
     async def delete_range(self, user_id: UserId, from_ms: int, to_ms: int) -> Erasure:
         """Begin to delete what was recorded in [``from_ms``, ``to_ms``); return the erasure, taken.
 
+        An export goes at once: it may hold that, too.
+
         Raises:
             Conflict: ``too_many_deletions``, earlier ones are still waiting.
             StoreUnavailable: the database failed.
@@ -120,12 +122,13 @@ class Erasures:
         async with self._database.write() as connection:
             if len((await connection.scalars(waiting)).all()) >= MAX_WAITING_RANGES:
                 raise Conflict("too_many_deletions", "earlier deletions are not finished yet")
+            await connection.execute(delete(exports).where(exports.c.user_id == user_id))
             return await _begin(connection, user_id, Kind.RANGE, (from_ms, to_ms), self._clock())
 
     async def set_retention(self, user_id: UserId, retention_s: int | None) -> list[Change]:
         """Keep the history of ``user_id`` for ``retention_s`` seconds (0: not at all, ``None``: by default).
 
-        What is older is deleted from now on; return the changes to publish.
+        What is older is deleted from now on, and an export at once; return the changes to publish.
 
         Raises:
             NotFound: ``user_not_found``.
@@ -144,6 +147,7 @@ class Erasures:
             if retention_s is not None:
                 row = insert(history_settings).values(user_id=user_id, retention_s=retention_s)
                 await connection.execute(row)
+                await connection.execute(delete(exports).where(exports.c.user_id == user_id))
                 # Lengthened too: a change from shorter to longer may come before the former's work is done.
                 await _begin_retention(connection, user_id, retention_s, now_ms)
             change = HistoryRetentionChanged(UNNUMBERED, user_id, retention_s)

@@ -11,8 +11,10 @@ from social_graph.changes import ChangeFeed
 from social_graph.credentials import Credentials
 from social_graph.database import open_database
 from social_graph.erasures import Erasures
+from social_graph.exports import Exports
 from social_graph.friend_lists import FriendLists
 from social_graph.friendships import Friendships
+from social_graph.history_grants import HistoryGrants
 from social_graph.passwords import Passwords
 from social_graph.refresh_tokens import RefreshTokens
 from social_graph.requests import FriendRequests
@@ -33,6 +35,8 @@ class SocialGraph:
     changes: ChangeFeed
     friend_lists: FriendLists
     erasures: Erasures
+    exports: Exports
+    history_grants: HistoryGrants
 
 
 @asynccontextmanager
@@ -54,4 +58,6 @@ async def open_social_graph(url: str, clock: Clock, refresh_lifetime_s: int) -> 
             ChangeFeed(database),
             FriendLists(database, clock),
             Erasures(database, clock, passwords),
+            Exports(database, clock),
+            HistoryGrants(database, clock),
         )
