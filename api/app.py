@@ -21,6 +21,7 @@ from api.gateways import Gateways
 from api.internal import create_internal_app
 from api.metrics import RequestMetrics
 from api.pauses import end_due_pauses
+from api.pruning import prune_for_ever
 from api.public import create_app
 from api.services import Services
 from discovery.announce import Announcement
@@ -66,6 +67,7 @@ async def main(environ: Mapping[str, str]) -> None:
             end_due_pauses(services.graph, services.announcer, asyncio.sleep),
             services.eraser.run(asyncio.sleep),
             Exporter(services.graph, services.cache, services.history).run(asyncio.sleep),
+            prune_for_ever(services.graph, asyncio.sleep),
         )
         await parts.enter_async_context(_running(*tasks))
         _log.info("waiting for a pub/sub ring")

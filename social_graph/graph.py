@@ -16,6 +16,7 @@ from social_graph.friend_lists import FriendLists
 from social_graph.friendships import Friendships
 from social_graph.history_grants import HistoryGrants
 from social_graph.passwords import Passwords
+from social_graph.pruning import Pruning
 from social_graph.refresh_tokens import RefreshTokens
 from social_graph.requests import FriendRequests
 from social_graph.sharing import SharingSwitches
@@ -37,6 +38,7 @@ class SocialGraph:
     erasures: Erasures
     exports: Exports
     history_grants: HistoryGrants
+    pruning: Pruning
 
 
 @asynccontextmanager
@@ -60,4 +62,5 @@ async def open_social_graph(url: str, clock: Clock, refresh_lifetime_s: int) -> 
             Erasures(database, clock, passwords),
             Exports(database, clock),
             HistoryGrants(database, clock),
+            Pruning(database, clock),
         )
