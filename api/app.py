@@ -23,6 +23,7 @@ from api.metrics import RequestMetrics
 from api.pauses import end_due_pauses
 from api.pruning import prune_for_ever
 from api.public import create_app
+from api.reports import Reports
 from api.services import Services
 from discovery.announce import Announcement
 from discovery.connect import open_discovery
@@ -132,6 +133,7 @@ async def _open_services(parts: AsyncExitStack, settings: ApiSettings, router: R
         cache=cache,
         history=history,
         eraser=Eraser(graph, cache, stream, history, unix_time_ms),
+        reports=Reports(cache, stream, router, settings.max_accuracy_m, settings.max_speed_mps),
         announcer=Announcer(graph, router),
         gateways=Gateways(),
         token_keys=settings.token_keys,

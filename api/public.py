@@ -15,6 +15,7 @@ from api.routes import (
     gateway,
     history,
     history_settings,
+    locations,
     me,
     nearby,
     root,
@@ -26,7 +27,7 @@ from nearby import __version__
 
 ROUTE_MODULES = (
     *(root, users, tokens, me, friend_requests, friends, nearby, gateway),
-    *(history, history_settings, exports, friend_history),
+    *(locations, history, history_settings, exports, friend_history),
 )
 
 

@@ -85,3 +85,19 @@ class ExportBody(BaseModel):
             expires_ms=export.expires_ms,
             size_bytes=export.size_bytes if export.ready else None,
         )
+
+
+class RejectedPointBody(BaseModel):
+    """A point that was refused, by its place in ``points``."""
+
+    index: int
+    code: str
+
+
+class AckBody(BaseModel):
+    """What became of a report: of one location when it was and whether it is live, of points how many are stored."""
+
+    recorded_at_ms: int | None = None
+    live: bool | None = None
+    stored: int | None = None
+    rejected: list[RejectedPointBody] | None = None

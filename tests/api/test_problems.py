@@ -105,6 +105,7 @@ async def test_the_openapi_document_declares_problems_and_only_what_exists(stack
         "/v1/tokens/refresh",
         "/v1/me",
         "/v1/me/sharing",
+        "/v1/locations",
         "/v1/me/history",
         "/v1/me/history-settings",
         "/v1/me/exports",
