@@ -24,6 +24,8 @@ CALL_TIMEOUT_S = 3.0
 """The bound of a whole call, connecting included; a frozen server is told from a slow one by nothing else."""
 MAX_CONNECTIONS = 16
 """Calls beyond this many wait for a connection, for :data:`SOCKET_TIMEOUT_S` at most."""
+ERASED = b"erased"
+"""In place of a record: the user is erased, and while this stands nothing is written. Of another size than a record."""
 WRITE_CHUNK = 128
 """Entries per run of the script: about 0.3 ms, in which the server serves nobody else."""
 READ_CHUNK = 256
@@ -44,7 +46,7 @@ for i, key in ipairs(KEYS) do
     version, stored_at = struct.unpack('<i8i8', stored, 3)
   end
   local recorded_at = struct.unpack('<i8', record, 11)
-  local accepted = not stored_at or recorded_at > stored_at
+  local accepted = stored ~= '{ERASED.decode()}' and (not stored_at or recorded_at > stored_at)
   if accepted then
     version = math.max(version + 1, clock_us)
     redis.call('SET', key, string.sub(record, 1, 2) .. struct.pack('<i8', version) .. string.sub(record, 11),
@@ -154,6 +156,15 @@ class RedisLocationCache:
             for value, remaining_ms in zip(reply[::2], reply[1::2], strict=True)
         ]
 
+    async def erase(self, user_id: UserId, fence_s: float) -> None:
+        """Forget ``user_id``, and refuse what is written of them during the next ``fence_s`` seconds.
+
+        Raises:
+            StoreUnavailable: whether that happened is not known. Erasing again is safe.
+        """
+        async with _answering():
+            await self._client.set(_key(user_id), ERASED, px=round(fence_s * 1000))
+
     async def aclose(self) -> None:
         """Close the connections. Idempotent."""
         await self._client.aclose()
@@ -183,7 +194,7 @@ class RedisLocationCache:
         return [replies[index] for index in range(len(chunks))]
 
     def _cached(self, value: bytes | None, remaining_ms: int) -> CachedLocation | None:
-        if value is None:
+        if value is None or value == ERASED:
             return None
         try:
             # Less than zero: somebody else stored it without a TTL, and it counts as just renewed.

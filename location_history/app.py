@@ -36,7 +36,7 @@ async def main(environ: Mapping[str, str]) -> None:
         stop = await parts.enter_async_context(stop_signals())
         store = await parts.enter_async_context(open_store(settings.history.url, settings.history.retention_days))
         consumer = await parts.enter_async_context(open_consumer(settings.stream.url, settings.writer_id))
-        writer = HistoryWriter(consumer, store, settings.history.retention_days, WriterMetrics(registry), _now_ms)
+        writer = HistoryWriter(consumer, store, WriterMetrics(registry), _now_ms)
         admin = admin_app(registry, writer.not_ready)
         admin_url = await parts.enter_async_context(serve(admin, settings.host, settings.admin_port))
         discovery = await parts.enter_async_context(open_discovery(settings.process.discovery))

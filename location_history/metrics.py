@@ -17,6 +17,11 @@ class WriterMetrics:
         self.expired = Counter(
             "nearby_history_points_expired", "Points deleted because their retention ended", registry=registry
         )
+        self.fenced = Counter(
+            "nearby_history_points_fenced",
+            "Points dropped because their owner has deleted them since",
+            registry=registry,
+        )
         self.failures = Counter(
             "nearby_history_failures", "Calls that a store did not answer", ["store"], registry=registry
         )

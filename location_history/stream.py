@@ -1,15 +1,17 @@
 """The history stream on one Redis or Valkey server, and its consumers.
 
-An entry holds one point: ``u`` the user's id, ``r`` the packed location record, ``f`` 1 if flagged. Entries are deleted
-once they are acknowledged, so the stream's length is what still waits to be stored. ``history:stored`` counts the
-acknowledged ones; an entry that is neither stored nor in the stream was lost to the stream's bound.
+An entry holds one point: ``u`` the user's id, ``r`` the packed location record, ``f`` 1 if flagged, and ``t`` the
+seconds for which the user wants it kept, where that is not the default. Entries are deleted once they are acknowledged,
+so the stream's length is what still waits to be stored. ``history:stored`` counts the acknowledged ones; an entry that
+is neither acknowledged nor in the stream was lost to the stream's bound. ``fences.py`` tells the rest.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import cast
@@ -21,8 +23,10 @@ from redis.exceptions import RedisError, ResponseError
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.typing import EncodableT
 
+from location_history.fences import FENCE_KEPT_MS, FENCE_SCRIPT, fence_key, is_behind, parse_fences
 from nearby.errors import RecordError, StoreUnavailable
 from nearby.model import HistoryPoint, UserId
+from nearby.ports import HistoryFence
 from nearby.record import LocationRecord, pack, unpack
 
 _log = logging.getLogger(__name__)
@@ -39,6 +43,8 @@ _DISK_TIMEOUT_MS = 1_800
 MAX_CONNECTIONS = 16
 BLOCK_MS = 1_000
 """How long a read waits for new entries; below the socket time-out, or a quiet stream would look frozen."""
+SCAN_COUNT = 1_000
+"""Entries per look at what lies behind a fence."""
 CLAIM_AFTER_S = 15.0
 """A consumer that has sat on an entry for this long is taken for dead. If it lives after all, an entry is
 stored twice, which changes nothing."""
@@ -120,6 +126,37 @@ class RedisHistoryStream:
             replies = await pipeline.execute(raise_on_error=False)
         self._check(replies[: len(entries)], replies[len(entries) :])
 
+    async def fence(self, user_id: UserId, from_ms: int, to_ms: int, lasting_s: float = 0) -> HistoryFence:
+        """Put up a fence now; what is appended during the next ``lasting_s`` seconds lies behind it, too.
+
+        Raises:
+            StoreUnavailable: whether it stands is not known. Putting up another is safe.
+        """
+        arguments = [str(number) for number in (from_ms, to_ms, round(lasting_s * 1000), FENCE_KEPT_MS)]
+        async with _answering():
+            at_ms, until_ms = await self._client.eval(FENCE_SCRIPT, 2, fence_key(user_id), STREAM, *arguments)
+        return HistoryFence(user_id, from_ms, to_ms, at_ms, until_ms)
+
+    async def passed(self, fence: HistoryFence) -> bool:
+        """Whether nothing appended before ``fence.at_ms`` that lies behind ``fence`` waits in the stream any more.
+
+        Entries that this process cannot read count as not there: the newer process that can drops them.
+
+        Raises:
+            StoreUnavailable: the server did not answer.
+        """
+        after = b"-"
+        last = f"({fence.at_ms}-0"
+        while True:
+            async with _answering():
+                reply = await self._client.xrange(STREAM, min=after, max=last, count=SCAN_COUNT)
+            found = cast(list[_Entry], reply)
+            if any(is_behind(entry.point, fence) for entry in _readable(found)):
+                return False
+            if len(found) < SCAN_COUNT:
+                return True
+            after = b"(" + found[-1][0]
+
     async def aclose(self) -> None:
         """Close the connections. Idempotent."""
         await self._client.aclose()
@@ -187,6 +224,26 @@ class RedisHistoryConsumer:
             self._own_cursor = b"0"
             raise
 
+    async def fences(self, user_ids: Collection[UserId]) -> dict[UserId, list[HistoryFence]]:
+        """Return the fences that stand for ``user_ids``; users without one are left out.
+
+        Raises:
+            StoreUnavailable: the server did not answer.
+        """
+        users = list(user_ids)
+        if not users:
+            return {}
+        try:
+            async with _answering():
+                values = await self._client.mget([fence_key(user_id) for user_id in users])
+        except StoreUnavailable:
+            # Whoever asks gives up the entries in hand, which are then to be read again.
+            self._own_cursor = b"0"
+            raise
+        texts = cast(list[bytes | None], values)
+        standing = {user_id: parse_fences(user_id, text) for user_id, text in zip(users, texts, strict=True)}
+        return {user_id: fences for user_id, fences in standing.items() if fences}
+
     async def backlog(self) -> Backlog:
         """Return what waits in the stream now, by the server's clock.
 
@@ -202,7 +259,7 @@ class RedisHistoryConsumer:
                 pipeline.time()
                 info, stored, (now_s, now_us) = await pipeline.execute()
         length, first = info["length"], info["first-entry"]
-        oldest_s = now_s + now_us / 1e6 - _instant_s(first[0]) if first else 0.0
+        oldest_s = now_s + now_us / 1e6 - _instant_ms(first[0]) / 1000 if first else 0.0
         return Backlog(length, max(0.0, oldest_s), info["entries-added"] - int(stored or 0) - length)
 
     async def aclose(self) -> None:
@@ -250,14 +307,8 @@ class RedisHistoryConsumer:
         if trimmed:
             # Lost to the stream's bound while they were ours; nothing is left to store.
             await self._client.xack(STREAM, GROUP, *trimmed)
-        entries: list[StreamEntry] = []
-        for entry_id, fields in found:
-            if not fields:
-                continue
-            try:
-                entries.append(StreamEntry(entry_id, _point(fields)))
-            except (RecordError, KeyError, UnicodeDecodeError):
-                self.unreadable_count += 1
+        entries = _readable(found)
+        self.unreadable_count += len(found) - len(trimmed) - len(entries)
         return entries
 
     async def _create_group(self) -> None:
@@ -269,19 +320,38 @@ class RedisHistoryConsumer:
 
 
 def _fields(point: HistoryPoint) -> dict[EncodableT, EncodableT]:
-    return {
+    fields: dict[EncodableT, EncodableT] = {
         "u": point.user_id,
         "r": pack(LocationRecord.of(point.location)),
         "f": b"1" if point.flagged else b"0",
     }
+    if point.retention_s is not None:
+        fields["t"] = str(point.retention_s)
+    return fields
 
 
-def _point(fields: Mapping[bytes, bytes]) -> HistoryPoint:
-    return HistoryPoint(UserId(fields[b"u"].decode()), unpack(fields[b"r"]).location, fields[b"f"] == b"1")
+def _readable(found: Sequence[_Entry]) -> list[StreamEntry]:
+    """Return the entries that are points of ours."""
+    entries: list[StreamEntry] = []
+    for entry_id, fields in found:
+        if fields:
+            with contextlib.suppress(RecordError, KeyError, ValueError):
+                entries.append(StreamEntry(entry_id, _point(entry_id, fields)))
+    return entries
 
 
-def _instant_s(entry_id: bytes) -> float:
-    return int(entry_id.split(b"-")[0]) / 1000
+def _point(entry_id: bytes, fields: Mapping[bytes, bytes]) -> HistoryPoint:
+    return HistoryPoint(
+        UserId(fields[b"u"].decode()),
+        unpack(fields[b"r"]).location,
+        fields[b"f"] == b"1",
+        int(fields[b"t"]) if b"t" in fields else None,
+        _instant_ms(entry_id),
+    )
+
+
+def _instant_ms(entry_id: bytes) -> int:
+    return int(entry_id.split(b"-")[0])
 
 
 def _client(url: str) -> Redis:

@@ -13,6 +13,7 @@ import logging
 import random
 from collections.abc import Sequence
 
+from location_history.fences import is_fenced
 from location_history.metrics import WriterMetrics
 from location_history.stream import RedisHistoryConsumer, StreamEntry
 from nearby.errors import StoreUnavailable
@@ -27,7 +28,6 @@ MAX_DELAY_S = 5.0
 """The bounds of the back-off; it doubles in between."""
 MEASURE_INTERVAL_S = 5.0
 EXPIRE_INTERVAL_S = 3_600.0
-_DAY_MS = 86_400_000
 
 
 class HistoryWriter:
@@ -37,13 +37,11 @@ class HistoryWriter:
         self,
         consumer: RedisHistoryConsumer,
         store: HistoryStore,
-        retention_days: float,
         metrics: WriterMetrics,
         clock: Clock,
     ) -> None:
         self._consumer = consumer
         self._store = store
-        self._retention_ms = round(retention_days * _DAY_MS)
         self._metrics = metrics
         self._clock = clock
         self._stop = asyncio.Event()
@@ -72,12 +70,12 @@ class HistoryWriter:
                     task.cancel()
 
     async def expire(self) -> int:
-        """Delete the points that are older than the retention and return how many.
+        """Free the points that have ended, where the store does not by itself, and return how many.
 
         Raises:
             StoreUnavailable: some may have been deleted.
         """
-        deleted_count = await self._store.delete_expired(self._clock() - self._retention_ms)
+        deleted_count = await self._store.delete_expired(self._clock())
         self._metrics.expired.inc(deleted_count)
         return deleted_count
 
@@ -100,6 +98,7 @@ class HistoryWriter:
         delay_s = FIRST_DELAY_S
         while entries:
             try:
+                entries = await self._unfenced(entries)
                 await self._store.write_many([entry.point for entry in entries])
                 self._answered("history")
                 await self._consumer.acknowledge(entries)
@@ -111,6 +110,16 @@ class HistoryWriter:
                     self._failed(error)
                     return
                 delay_s = await self._back_off(error, delay_s)
+
+    async def _unfenced(self, entries: Sequence[StreamEntry]) -> list[StreamEntry]:
+        """Return the ``entries`` that may be stored; those behind a fence leave the stream."""
+        fences = await self._consumer.fences({entry.point.user_id for entry in entries})
+        if not fences:
+            return list(entries)
+        fenced = [entry for entry in entries if is_fenced(entry.point, fences)]
+        await self._consumer.acknowledge(fenced)
+        self._metrics.fenced.inc(len(fenced))
+        return [entry for entry in entries if not is_fenced(entry.point, fences)]
 
     async def _back_off(self, error: StoreUnavailable, delay_s: float) -> float:
         """Wait for up to ``delay_s`` seconds or until stopping; return the next delay."""

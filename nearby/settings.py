@@ -252,6 +252,26 @@ def _radius_m() -> Any:
     )
 
 
+def _max_speed_mps() -> Any:
+    return setting(
+        "NEARBY_MAX_SPEED_MPS",
+        number(0, 100_000),
+        default="278",
+        allowed="0 to 100000",
+        meaning="a faster jump (metres per second) is not shown until a second fix agrees with it; 0: no limit",
+    )
+
+
+def _max_accuracy_m() -> Any:
+    return setting(
+        "NEARBY_MAX_ACCURACY_M",
+        number(0, 100_000),
+        default="5000",
+        allowed="0 to 100000",
+        meaning="a fix less accurate than this (metres) is not shown; 0: no limit",
+    )
+
+
 def _database_url() -> Any:
     return setting("NEARBY_DATABASE_URL", url("sqlite"), allowed="sqlite:///FILE", meaning="the user database")
 
@@ -388,20 +408,8 @@ class HistorySettings:
 class LimitSettings:
     """Limits of the wire protocol (protocol §4); 0 switches a limit off where the range allows it."""
 
-    max_speed_mps: float = setting(
-        "NEARBY_MAX_SPEED_MPS",
-        number(0, 100_000),
-        default="278",
-        allowed="0 to 100000",
-        meaning="a faster jump (metres per second) is not shown until a second fix agrees with it; 0: no limit",
-    )
-    max_accuracy_m: float = setting(
-        "NEARBY_MAX_ACCURACY_M",
-        number(0, 100_000),
-        default="5000",
-        allowed="0 to 100000",
-        meaning="a fix less accurate than this (metres) is not shown; 0: no limit",
-    )
+    max_speed_mps: float = _max_speed_mps()
+    max_accuracy_m: float = _max_accuracy_m()
     message_rate: float = setting(
         "NEARBY_MESSAGE_RATE",
         number(0, 10_000),
@@ -601,6 +609,7 @@ class ApiSettings:
 
     process: ProcessSettings = group(ProcessSettings)
     cache: CacheSettings = group(CacheSettings)
+    stream: StreamSettings = group(StreamSettings)
     history: HistorySettings = group(HistorySettings)
     database_url: str = _database_url()
     host: str = _host()
@@ -621,6 +630,8 @@ class ApiSettings:
     )
     probe_interval_s: float = _probe_interval_s()
     radius_m: float = _radius_m()
+    max_speed_mps: float = _max_speed_mps()
+    max_accuracy_m: float = _max_accuracy_m()
     access_token_lifetime_s: int = setting(
         "NEARBY_ACCESS_TOKEN_LIFETIME_S",
         integer(10, 86_400),

@@ -12,6 +12,7 @@ from nearby.model import FriendEdge, FriendList, UserId
 from nearby.ports import Clock
 from social_graph.changes import latest
 from social_graph.database import Database
+from social_graph.rights_schema import history_settings
 from social_graph.schema import friendships, users
 from social_graph.sharing import shares
 
@@ -38,7 +39,11 @@ class FriendLists:
             StoreUnavailable: the database failed.
         """
         assert len(user_ids) <= MAX_USERS
-        owners_query = select(users.c.id, users.c.tokens_valid_from_ms, *_SWITCH).where(users.c.id.in_(user_ids))
+        owners_query = (
+            select(users.c.id, users.c.tokens_valid_from_ms, history_settings.c.retention_s, *_SWITCH)
+            .outerjoin(history_settings, history_settings.c.user_id == users.c.id)
+            .where(users.c.id.in_(user_ids))
+        )
         edges_query = (
             select(friendships.c.user_id, friendships.c.friend_id, *_SWITCH)
             .join(users, users.c.id == friendships.c.friend_id)
@@ -61,4 +66,4 @@ class FriendLists:
 
 def _list_of(row: Row[*tuple[Any, ...]], sequence: int, friends: tuple[FriendEdge, ...], now_ms: int) -> FriendList:
     sharing = shares(row.sharing_paused, row.sharing_paused_until_ms, now_ms)
-    return FriendList(row.id, sequence, sharing, row.tokens_valid_from_ms, friends)
+    return FriendList(row.id, sequence, sharing, row.tokens_valid_from_ms, friends, row.retention_s)

@@ -50,12 +50,13 @@ async def befriend(connection: AsyncConnection, user_id: UserId, friend_id: User
         for owner, viewer in sides
     ]
     await connection.execute(insert(friendships), rows)
-    return await _announce(connection, user_id, friend_id, True, now_ms)
+    return await announce_friendship(connection, user_id, friend_id, True, now_ms)
 
 
-async def _announce(
+async def announce_friendship(
     connection: AsyncConnection, user_id: UserId, friend_id: UserId, friends: bool, now_ms: int
 ) -> FriendshipChanged:
+    """Say in the feed, in the transaction that makes it true, whether the two are ``friends``; return the change."""
     change = FriendshipChanged(
         UNNUMBERED,
         user_id,
@@ -133,4 +134,4 @@ class Friendships:
             if not await are_friends(connection, user_id, friend_id):
                 raise NotFound("friend_not_found", "there is no such friend")
             await connection.execute(delete(friendships).where(either_side))
-            return [await _announce(connection, user_id, friend_id, False, now_ms)]
+            return [await announce_friendship(connection, user_id, friend_id, False, now_ms)]

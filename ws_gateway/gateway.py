@@ -13,12 +13,12 @@ from functools import partial
 import msgspec
 
 from nearby import changes, messages
-from nearby.changes import Change, FriendshipChanged, SharingChanged, TokensRevoked
+from nearby.changes import Change, FriendshipChanged, HistoryRetentionChanged, SharingChanged, TokensRevoked
 from nearby.channels import control_channel, is_location, location_channel
 from nearby.close_codes import CloseCode
 from nearby.errors import RecordError, StoreUnavailable
 from nearby.messages import Ack, Error, FriendsChanged, ServerMessage, Welcome
-from nearby.model import GoneReason, HistoryPoint, Location, UserId
+from nearby.model import GoneReason, Location, UserId
 from nearby.ports import CachedLocation, Clock, FriendDirectory, HistoryStream, LocationCache, PubSub
 from nearby.record import LocationRecord, unpack
 from nearby.settings import GatewaySettings
@@ -32,7 +32,7 @@ from ws_gateway.histogram import Histogram
 from ws_gateway.hub import Hub, Viewer, encode_snapshot
 from ws_gateway.outbox import BUDGET_S, Outbox
 from ws_gateway.refresh import Refresher
-from ws_gateway.reports import Outcome, PendingReport, ReportPipeline
+from ws_gateway.reports import Outcome, PendingReport, ReportPipeline, history_points
 from ws_gateway.session import (
     Admit,
     AnswerPing,
@@ -352,9 +352,9 @@ class Gateway:
 
     async def _store(self, connection: Connection, batch: StoreBatch) -> None:
         assert connection.viewer is not None
-        user_id = connection.viewer.user_id
-        if await self.batches.store([HistoryPoint(user_id, point) for point in batch.points]):
-            _send(connection, Ack(batch.seq, stored=len(batch.points), rejected=list(batch.rejected)))
+        points = history_points((connection.viewer, point, False) for point in batch.points)
+        if await self.batches.store(points):
+            _send(connection, Ack(batch.seq, stored=len(points), rejected=list(batch.rejected)))
         else:
             _send(connection, Error("unavailable", "not stored; send again", batch.seq))
 
@@ -427,6 +427,9 @@ class Gateway:
                 self._befriend(connection, viewer, user_id, change.user_sharing, change)
             case SharingChanged(sequence, _, sharing):
                 viewer.set_sharing(sharing, sequence)
+            case HistoryRetentionChanged(sequence, _, retention_s):
+                if sequence > viewer.history_retention[0]:
+                    viewer.history_retention = (sequence, retention_s)
             case TokensRevoked(valid_from_ms=valid_from_ms):
                 token = connection.session.token
                 if token is None or token.issued_at_ms < valid_from_ms:

@@ -143,6 +143,7 @@ class Viewer:
         "client",
         "friends",
         "gone",
+        "history_retention",
         "list_sequence",
         "live",
         "pending",
@@ -167,6 +168,8 @@ class Viewer:
         self.sharing = True
         self.switch_sequence = 0
         self.list_sequence = 0
+        # The row of the feed that set it, and the seconds: 0, nothing is kept; None, as long as by default.
+        self.history_retention: tuple[int, int | None] = (0, None)
         self.touched: dict[UserId, int] = {}
         self.set_radius(radius_m)
 
@@ -245,6 +248,7 @@ class Hub:
         """Let ``viewer`` watch ``friends``; return the channels to subscribe to."""
         viewer.list_sequence = friends.sequence
         viewer.set_sharing(friends.sharing, friends.sequence)
+        viewer.history_retention = (friends.sequence, friends.history_retention_s)
         return [
             self.add_friend(viewer, edge.user_id, edge.sharing, edge.switch_sequence).channel
             for edge in friends.friends

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -112,13 +112,28 @@ class ReportPipeline:
         return await self.cache_guard.call(lambda: self._cache.write_many(entries))
 
     async def _append(self, reports: Sequence[PendingReport]) -> bool:
-        points = [HistoryPoint(report.viewer.user_id, report.location, report.flagged) for report in reports]
+        points = history_points((report.viewer, report.location, report.flagged) for report in reports)
+        if not points:
+            return True
 
         async def append() -> bool:
             await self._stream.append_many(points)
             return True
 
         return bool(await self.stream_guard.call(append))
+
+
+def history_points(fixes: Iterable[tuple[Viewer, Location, bool]]) -> list[HistoryPoint]:
+    """Return the points of the ``fixes``, each with its viewer and whether it is flagged.
+
+    Those of users who want nothing kept are left out. What a user did not share is flagged: no friend has seen it.
+    """
+    points = []
+    for viewer, location, flagged in fixes:
+        _, retention_s = viewer.history_retention
+        if retention_s != 0:
+            points.append(HistoryPoint(viewer.user_id, location, flagged or not viewer.sharing, retention_s))
+    return points
 
 
 class StoreGuard:

@@ -33,6 +33,7 @@ async def test_friend_lists_have_exactly_their_fields_in_the_order_asked_for(sta
                 "sequence": 2,
                 "sharing": False,
                 "tokens_valid_from_ms": 0,
+                "history_retention_s": None,
                 "friends": [{"user_id": ann.user_id, "sharing": True, "switch_sequence": 0}],
             },
             None,
@@ -41,6 +42,7 @@ async def test_friend_lists_have_exactly_their_fields_in_the_order_asked_for(sta
                 "sequence": 2,
                 "sharing": True,
                 "tokens_valid_from_ms": 0,
+                "history_retention_s": None,
                 "friends": [{"user_id": bob.user_id, "sharing": False, "switch_sequence": 2}],
             },
         ]

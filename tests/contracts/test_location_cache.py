@@ -140,6 +140,34 @@ async def test_two_writers_agree_on_the_newest(open_: OpenCache, cache: Location
     assert (stale.accepted, stale.version) == (False, second.version)
 
 
+async def test_an_erased_user_is_forgotten_and_nothing_is_written_of_them(
+    open_: OpenCache, cache: LocationCache, valkey: ValkeyServer
+) -> None:
+    await cache.write_many([(ALICE, record(1)), (BOB, record(1))])
+    await cache.erase(ALICE, 60)
+    async with open_(valkey.url, 600) as other:
+        results = await other.write_many([(ALICE, record(2)), (BOB, record(2)), (ALICE, record(3))])
+    assert [result.accepted for result in results] == [False, True, False]
+    assert [found is None for found in await records(cache, ALICE, BOB)] == [True, False]
+
+
+async def test_erasing_somebody_unknown_or_again_is_fine(cache: LocationCache) -> None:
+    await cache.erase(ALICE, 60)
+    await cache.erase(ALICE, 60)
+    assert await records(cache, ALICE) == [None]
+
+
+async def test_an_erasure_ends_by_itself(cache: LocationCache) -> None:
+    await cache.write_many([(ALICE, record(1))])
+    await cache.erase(ALICE, 0.2)
+
+    async def taken_again() -> bool:
+        [result] = await cache.write_many([(ALICE, record(1))])
+        return result.accepted
+
+    await eventually(taken_again)
+
+
 async def test_closing_twice_is_fine(open_: OpenCache, valkey: ValkeyServer) -> None:
     async with open_(valkey.url, 600) as cache:
         await cache.read_many([ALICE])

@@ -5,7 +5,16 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from nearby.changes import Change, FriendshipChanged, SharingChanged, TokensRevoked, concerns, decode, encode
+from nearby.changes import (
+    Change,
+    FriendshipChanged,
+    HistoryRetentionChanged,
+    SharingChanged,
+    TokensRevoked,
+    concerns,
+    decode,
+    encode,
+)
 from nearby.model import UserId
 
 ALICE, BOB = UserId("00000000-0000-4000-8000-000000000001"), UserId("00000000-0000-4000-8000-000000000002")
@@ -23,6 +32,10 @@ GOLDEN: list[tuple[Change, str]] = [
     (
         TokensRevoked(9, ALICE, 1_795_237_200_123),
         f'{{"kind":"tokens_revoked","sequence":9,"user_id":"{ALICE}","valid_from_ms":1795237200123}}',
+    ),
+    (
+        HistoryRetentionChanged(10, ALICE, 86_400),
+        f'{{"kind":"history_retention","sequence":10,"user_id":"{ALICE}","retention_s":86400}}',
     ),
 ]
 
@@ -53,4 +66,4 @@ def test_what_is_no_change_is_refused(data: bytes) -> None:
 
 
 def test_a_friendship_concerns_both_and_the_rest_one() -> None:
-    assert [concerns(change) for change, _ in GOLDEN] == [(ALICE, BOB), (ALICE,), (ALICE,)]
+    assert [concerns(change) for change, _ in GOLDEN] == [(ALICE, BOB), (ALICE,), (ALICE,), (ALICE,)]

@@ -12,7 +12,7 @@ from sqlalchemy import create_engine
 
 from nearby.errors import StoreUnavailable
 from social_graph.__main__ import main
-from social_graph.schema import metadata
+from social_graph.rights_schema import metadata
 from social_graph.upgrade import upgrade
 
 
@@ -27,7 +27,7 @@ async def test_several_processes_may_upgrade_one_database_at_once(tmp_path: Path
     url = f"sqlite:///{tmp_path / 'users.db'}"
     await asyncio.gather(*(asyncio.to_thread(upgrade, url) for _ in range(4)))
     with closing(sqlite3.connect(tmp_path / "users.db")) as connection:
-        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("0001",)]
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("0002_rights",)]
 
 
 def test_upgrading_again_keeps_the_data(tmp_path: Path) -> None:

@@ -1,0 +1,78 @@
+"""Locations reported over REST take the way of those that come in over a socket: cache and history, then publish.
+
+One difference: a jump that is too fast is remembered by nobody, so it goes to the history alone until the cache has
+forgotten where the user was before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from nearby.channels import location_channel
+from nearby.fixes import speed_mps
+from nearby.model import FriendList, HistoryPoint, Location
+from nearby.ports import HistoryStream, LocationCache, PubSub
+from nearby.record import LocationRecord, pack
+
+
+class Reports:
+    """Takes locations. A fix less accurate than ``max_accuracy_m`` or faster than ``max_speed_mps`` is not shown.
+
+    0 switches a limit off.
+    """
+
+    def __init__(
+        self,
+        cache: LocationCache,
+        stream: HistoryStream,
+        pubsub: PubSub,
+        max_accuracy_m: float,
+        max_speed_mps: float,
+    ) -> None:
+        self._cache = cache
+        self._stream = stream
+        self._pubsub = pubsub
+        self._max_accuracy_m = max_accuracy_m
+        self._max_speed_mps = max_speed_mps
+
+    async def report(self, user: FriendList, location: Location) -> bool:
+        """Take ``location`` of ``user``; whether it is their live location now.
+
+        Raises:
+            StoreUnavailable: not all of it was stored. Reporting it again is safe.
+        """
+        [cached] = await self._cache.read_many([user.user_id])
+        before = None if cached is None else cached.record.location
+        plausible = self._plausible(before, location)
+        storing = self.store(user, [location], flagged=not plausible)
+        if not plausible:
+            await storing
+            return False
+        [result], _ = await asyncio.gather(
+            self._cache.write_many([(user.user_id, LocationRecord.of(location))]), storing
+        )
+        if result.accepted and user.sharing:
+            record = LocationRecord.of(location, result.version)
+            self._pubsub.publish(location_channel(user.user_id), pack(record))
+        return result.accepted
+
+    async def store(self, user: FriendList, locations: Sequence[Location], *, flagged: bool = False) -> int:
+        """Put ``locations`` into the history and return how many; none where ``user`` wants none kept.
+
+        Raises:
+            StoreUnavailable: some, all or none were stored. Storing them again is safe.
+        """
+        retention_s = user.history_retention_s
+        if retention_s == 0 or not locations:
+            return 0
+        unseen = flagged or not user.sharing
+        await self._stream.append_many([HistoryPoint(user.user_id, each, unseen, retention_s) for each in locations])
+        return len(locations)
+
+    def _plausible(self, before: Location | None, location: Location) -> bool:
+        if self._max_accuracy_m and (location.accuracy_m or 0) > self._max_accuracy_m:
+            return False
+        if not self._max_speed_mps or before is None or location.recorded_at_ms <= before.recorded_at_ms:
+            return True
+        return speed_mps(before, location) <= self._max_speed_mps
