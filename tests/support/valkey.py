@@ -58,16 +58,16 @@ class ValkeyServer:
         """Whether the process lives, frozen or not."""
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def frozen(self) -> bool:
+        """Whether it was stopped by :meth:`freeze`."""
+        return self._frozen
+
     def start(self) -> None:
         """Start, and return once the server answers."""
         assert not self.running(), "the server is running"
-        # Every option is on this line; there is no configuration file.
-        options = f"--port 0 --unixsocket {self._socket_path} --appendonly no --daemonize no --dir {self._directory}"
         self._process = subprocess.Popen(
-            [
-                *(sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT),
-                *(str(get_binary_path()), *options.split(), "--save", "", "--logfile", "log", *self._flags),
-            ],
+            [*(sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT), str(get_binary_path()), *self._arguments()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -133,6 +133,11 @@ class ValkeyServer:
             self._process.send_signal(signum)
             self._process.wait(START_TIMEOUT_S)
         self._process, self._frozen = None, False
+
+    def _arguments(self) -> list[str]:
+        """Return the command line: every option is on it, there is no configuration file."""
+        options = f"--port 0 --unixsocket {self._socket_path} --appendonly no --daemonize no --dir {self._directory}"
+        return [*options.split(), "--save", "", "--logfile", "log", *self._flags]
 
     def _answers(self) -> bool:
         try:
