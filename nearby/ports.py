@@ -52,6 +52,10 @@ class LocationCache(Protocol):
 
     The TTL runs by the cache server's clock. Order is by ``recorded_at_ms``: an older record never replaces a
     newer one, whoever writes it and whenever it arrives. Versions of one user grow strictly.
+
+    A cache that fails over to a standby may lose its latest writes, and one that restarts may lose all. So ``None``
+    means unknown, never gone: whoever knows better goes on knowing. After such a loss an older record may be taken,
+    and versions may be lower than before (docs/location-cache.md).
     """
 
     async def write_many(self, entries: Sequence[tuple[UserId, LocationRecord]]) -> list[WriteResult]:
@@ -68,6 +72,13 @@ class LocationCache(Protocol):
 
         Raises:
             StoreUnavailable: nothing is known about any of them, which is not the same as ``None``.
+        """
+
+    async def now_ms(self) -> int:
+        """Return the cache's clock, Unix milliseconds; where it is several servers, the one in the middle.
+
+        Raises:
+            StoreUnavailable: no server answered.
         """
 
     async def aclose(self) -> None:

@@ -7,9 +7,10 @@ import time
 
 import pytest
 
-from location_history.stream import CALL_TIMEOUT_S, open_consumer, open_stream
+from location_history.stream import open_consumer, open_stream
 from nearby.errors import StoreUnavailable
 from nearby.model import HistoryPoint, Location, UserId
+from redis_topology.answering import CALL_TIMEOUT_S
 from tests.conftest import ValkeyServers
 from tests.support.eventually import eventually
 from tests.support.valkey import ValkeyServer
