@@ -27,7 +27,8 @@ WRITE_CHUNK = 128
 READ_CHUNK = 256
 """Keys per run of the other script, for the same reason."""
 
-# KEYS: cache keys. ARGV[1]: TTL in milliseconds; ARGV[2..]: the packed record of each key.
+# KEYS: cache keys. ARGV[1]: TTL in milliseconds; ARGV[2..]: the packed record of each key, under the newest version
+# that its writer has heard of.
 # Returns (version in force, 1 if accepted else 0) per key, in order. A stored value of another size or
 # format is overwritten. Lua numbers are exact to 2^53: microseconds until the year 2255.
 _WRITE_SCRIPT = f"""
@@ -41,10 +42,10 @@ for i, key in ipairs(KEYS) do
   if stored and #stored == {SIZE_BYTES} and string.byte(stored) == {FORMAT} then
     version, stored_at = struct.unpack('<i8i8', stored, 3)
   end
-  local recorded_at = struct.unpack('<i8', record, 11)
+  local heard_of, recorded_at = struct.unpack('<i8i8', record, 3)
   local accepted = not stored_at or recorded_at > stored_at
   if accepted then
-    version = math.max(version + 1, clock_us)
+    version = math.max(version + 1, clock_us, heard_of + 1)
     redis.call('SET', key, string.sub(record, 1, 2) .. struct.pack('<i8', version) .. string.sub(record, 11),
       'PX', ARGV[1])
   end

@@ -54,14 +54,15 @@ class LocationCache(Protocol):
     newer one, whoever writes it and whenever it arrives. Versions of one user grow strictly.
 
     A cache that fails over to a standby may lose its latest writes, and one that restarts may lose all. So ``None``
-    means unknown, never gone: whoever knows better goes on knowing. After such a loss an older record may be taken,
-    and versions may be lower than before (docs/location-cache.md).
+    means unknown, never gone: whoever knows better goes on knowing. After such a loss an older record may be taken;
+    its version still exceeds what its writer has heard of (docs/location-cache.md).
     """
 
     async def write_many(self, entries: Sequence[tuple[UserId, LocationRecord]]) -> list[WriteResult]:
         """Store each record unless one as recent is known; return the results in the same order.
 
-        The records' own versions are ignored. Entries of one user in one call are taken in their order.
+        A record's own version is the newest that its writer has heard of for that user, 0 for none; the one given
+        exceeds it. Entries of one user in one call are taken in their order.
 
         Raises:
             StoreUnavailable: some, all or none were written. Writing again is safe.

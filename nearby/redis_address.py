@@ -66,8 +66,11 @@ def parse(text: str) -> RedisAddress:
     Raises:
         ValueError: it is no such address; the message does not quote it, since it may hold a password.
     """
-    parts = urlsplit(text)
-    options = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
+    try:
+        parts = urlsplit(text)
+        options = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
+    except ValueError:
+        raise ValueError("not a URL") from None  # the original may quote it
     credentials, hosts = _split_credentials(parts.netloc)
     if parts.scheme == "unix":
         return _socket(unquote(parts.path), hosts, options, credentials)
@@ -94,7 +97,7 @@ def parse(text: str) -> RedisAddress:
 
 def masked(text: str) -> str:
     """Return the address ``text``, whether good or not, without what may be a password."""
-    return re.sub(r"(password=)[^&]*", r"\1…", re.sub(r"//.*@", "//…@", text))
+    return re.sub(r"(password=)[^&]*", r"\1…", re.sub(r"(?s)//.*@", "//…@", text))
 
 
 def _scheme(scheme: str) -> tuple[bool, Topology]:
@@ -147,7 +150,7 @@ def _path(topology: Topology, path: str, options: dict[str, str]) -> tuple[str, 
 
 
 def _database(options: dict[str, str]) -> int:
-    database = int(options.get("db", "0"))
-    if database < 0:
+    text = options.get("db", "0")
+    if not re.fullmatch(r"[0-9]{1,9}", text):
         raise ValueError("no such database")
-    return database
+    return int(text)

@@ -10,7 +10,7 @@ import pytest
 from blockbuster import BlockBuster
 
 from tests.support.valkey import ValkeyServer
-from tests.support.valkey_topologies import ClusterValkey, SentinelValkey
+from tests.support.valkey_topologies import NEVER_MS, ClusterValkey, SentinelValkey
 from tests.support.zookeeper import ZooKeeperEnsemble, ZooKeeperServer
 
 OUR_PACKAGES = [
@@ -105,7 +105,7 @@ def valkey_servers() -> Iterator[ValkeyServers]:
 @pytest.fixture(scope="session")
 def shared_sentinel_valkey() -> Iterator[SentinelValkey]:
     """Flush it before use. It is shared by all tests of this process: do not kill or freeze any of it."""
-    with closing(SentinelValkey()) as servers:
+    with closing(SentinelValkey(noticed_after_ms=NEVER_MS)) as servers:
         servers.start()
         yield servers
 
@@ -113,7 +113,7 @@ def shared_sentinel_valkey() -> Iterator[SentinelValkey]:
 @pytest.fixture(scope="session")
 def shared_cluster_valkey() -> Iterator[ClusterValkey]:
     """Flush it before use. It is shared by all tests of this process: do not kill or freeze any of it."""
-    with closing(ClusterValkey()) as servers:
+    with closing(ClusterValkey(noticed_after_ms=NEVER_MS)) as servers:
         servers.start()
         yield servers
 

@@ -282,6 +282,7 @@ class Gateway:
         for change in arrival.changes:
             self._apply_to(connection, change)
         if last is not None:
+            viewer.version = max(viewer.version, last.record.version)
             connection.session.last_known(last.record.location)
             if viewer.vector is None:  # another device of theirs may have reported meanwhile
                 self.hub.move(viewer, last.record.lat_deg, last.record.lon_deg)
@@ -382,8 +383,12 @@ class Gateway:
         else:
             self.hub.observe(channel, record, self._clock())
         devices = self.devices.get(channel)
-        if devices is not None and devices.took(None, record.location, self._clock()):
-            self._move(devices, record.location)
+        if devices is not None:
+            for device in devices.connected:
+                if device.viewer is not None:
+                    device.viewer.version = max(device.viewer.version, record.version)
+            if devices.took(None, record.location, self._clock()):
+                self._move(devices, record.location)
 
     def on_burst_end(self) -> None:
         """Send what the messages of one read changed; see the port."""

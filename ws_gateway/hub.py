@@ -123,6 +123,7 @@ class Viewer:
     """One connected client looking at its map.
 
     ``live`` begins with its first snapshot; until then nothing is marked. ``pending`` holds the marked entries.
+    ``version`` is the newest that was heard of among the versions of the viewer's own locations.
     """
 
     __slots__ = (
@@ -141,6 +142,7 @@ class Viewer:
         "touched",
         "user_id",
         "vector",
+        "version",
     )
 
     def __init__(self, user_id: UserId, radius_m: float, client: Client) -> None:
@@ -156,6 +158,7 @@ class Viewer:
         self.switch_sequence = 0
         self.list_sequence = 0
         self.touched: dict[UserId, int] = {}
+        self.version = 0
         self.set_radius(radius_m)
 
     def set_radius(self, radius_m: float) -> None:

@@ -97,9 +97,13 @@ async def test_entries_of_a_user_in_one_call_are_taken_in_their_order(cache: Loc
     assert results[2].version == results[0].version
 
 
-async def test_the_version_of_the_writer_is_ignored(cache: LocationCache) -> None:
-    [result] = await cache.write_many([(ALICE, record(1, version=2**52))])
-    assert result.version < 2**52
+async def test_a_version_exceeds_the_one_that_its_writer_has_heard_of(cache: LocationCache) -> None:
+    far = 2**52
+    [ahead] = await cache.write_many([(ALICE, record(1, version=far))])
+    [next_one] = await cache.write_many([(ALICE, record(2, version=1_000))])
+    [other] = await cache.write_many([(BOB, record(1))])
+    assert (ahead.version, next_one.version) == (far + 1, far + 2)
+    assert other.version < far
 
 
 async def test_many_entries_are_written_and_read_at_once(cache: LocationCache) -> None:
