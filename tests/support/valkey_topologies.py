@@ -34,10 +34,10 @@ class Address(NamedTuple):
 class TcpServer(ValkeyServer):
     """A server with a TCP port beside its Unix socket, both for life."""
 
-    def __init__(self, *flags: str) -> None:
-        """Prepare a server; nothing runs yet."""
+    def __init__(self, *flags: str, tls: bool = False) -> None:
+        """Prepare a server, whose TCP port may speak TLS; nothing runs yet."""
         self.address = Address(own_host(), own_port())
-        listen = ("--bind", self.address.host, "--port", str(self.address.port))
+        listen = ("--bind", self.address.host, *(("--tls-port",) if tls else ("--port",)), str(self.address.port))
         sync = ("--repl-diskless-sync-delay", "0", "--repl-timeout", "5", "--repl-ping-replica-period", "1")
         announce = ("--replica-announce-ip", self.address.host, "--replica-announce-port", str(self.address.port))
         super().__init__(*listen, *sync, *announce, *flags)
@@ -58,12 +58,12 @@ class TcpServer(ValkeyServer):
     def stop_replicating(self) -> None:
         """As a standby, lose the primary and fail to come back to it; until :meth:`replicate_again`."""
         # The primary has no password, and refuses whoever shows one.
-        assert self.command("CONFIG", "SET", "primaryauth", "wrong") == b"+OK\r\n"
-        self.command("CLIENT", "KILL", "TYPE", "primary")
+        assert self.command("CONFIG", "SET", "masterauth", "wrong") == b"+OK\r\n"
+        self.command("CLIENT", "KILL", "TYPE", "master")
 
     def replicate_again(self) -> None:
         """Let this server follow a primary again, should there be one."""
-        assert self.command("CONFIG", "SET", "primaryauth", "") == b"+OK\r\n"
+        assert self.command("CONFIG", "SET", "masterauth", "") == b"+OK\r\n"
 
     @property
     def in_sync(self) -> bool:
@@ -74,7 +74,8 @@ class TcpServer(ValkeyServer):
 class Sentinel(ValkeyServer):
     """One Sentinel. It keeps what it learns in its configuration file."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, *, tls: bool = False) -> None:
+        self._port_line = "port 0\ntls-port" if tls else "port"
         self.address = Address(own_host(), own_port())
         self.sentinel_id = f"{number:040x}"
         super().__init__()
@@ -89,7 +90,7 @@ class Sentinel(ValkeyServer):
     ) -> None:
         """Write the configuration, with everything in it that Sentinels would take seconds to find out."""
         lines = [
-            f"port {self.address.port}",
+            f"{self._port_line} {self.address.port}",
             f"bind {self.address.host}",
             f"unixsocket {self._socket_path}",
             f"dir {self._directory}",
@@ -124,11 +125,17 @@ class Sentinel(ValkeyServer):
 class SentinelValkey:
     """A primary, a standby and three Sentinels, of which two must live."""
 
-    def __init__(self, *flags: str, noticed_after_ms: int = SOON_MS, sentinel_lines: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        *flags: str,
+        noticed_after_ms: int = SOON_MS,
+        sentinel_lines: Sequence[str] = (),
+        tls: bool = False,
+    ) -> None:
         """Prepare servers with extra command-line ``flags`` and Sentinels with extra configuration lines."""
         self._noticed_after_ms = noticed_after_ms
-        self.servers = [TcpServer(*flags) for _ in range(2)]
-        self.sentinels = [Sentinel(secrets.randbits(150)) for _ in range(3)]
+        self.servers = [TcpServer(*flags, tls=tls) for _ in range(2)]
+        self.sentinels = [Sentinel(secrets.randbits(150), tls=tls) for _ in range(3)]
         self._sentinel_lines = sentinel_lines
 
     @property
@@ -181,10 +188,10 @@ class SentinelValkey:
 class ClusterValkey:
     """Three primaries with a standby each."""
 
-    def __init__(self, *flags: str, noticed_after_ms: int = SOON_MS) -> None:
+    def __init__(self, *flags: str, noticed_after_ms: int = SOON_MS, tls: bool = False) -> None:
         """Prepare servers with extra command-line ``flags``."""
         timeout = ("--cluster-node-timeout", str(noticed_after_ms))
-        self.servers = [ClusterServer(*timeout, *flags) for _ in range(6)]
+        self.servers = [ClusterServer(*timeout, *flags, tls=tls) for _ in range(6)]
 
     @property
     def url(self) -> str:
@@ -237,13 +244,14 @@ class ClusterValkey:
 class ClusterServer(TcpServer):
     """One node of a Cluster."""
 
-    def __init__(self, *flags: str) -> None:
+    def __init__(self, *flags: str, tls: bool = False) -> None:
         """Prepare a node with extra command-line ``flags``; nothing runs yet."""
         self._bus_port = own_port()
         super().__init__(
             *("--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf", "--cluster-announce-ip", own_host()),
             *("--cluster-require-full-coverage", "no", "--cluster-port", str(self._bus_port)),
             *flags,
+            tls=tls,
         )
 
     def meet(self, peer: ClusterServer) -> None:
