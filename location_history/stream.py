@@ -1,4 +1,4 @@
-"""The history stream on one Redis or Valkey server, and its consumers.
+"""The history stream on one Redis or Valkey server, or the primary that Sentinels name, and its consumers.
 
 An entry holds one point: ``u`` the user's id, ``r`` the packed location record, ``f`` 1 if flagged, and ``t`` the
 seconds for which the user wants it kept, where that is not the default. Entries are deleted once they are acknowledged,
@@ -12,15 +12,12 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import cast
 
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError, ResponseError
-from redis.maint_notifications import MaintNotificationsConfig
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 from redis.typing import EncodableT
 
 from location_history.fences import FENCE_KEPT_MS, FENCE_SCRIPT, fence_key, is_behind, parse_fences
@@ -28,6 +25,9 @@ from nearby.errors import RecordError, StoreUnavailable
 from nearby.model import HistoryPoint, UserId
 from nearby.ports import HistoryFence
 from nearby.record import LocationRecord, pack, unpack
+from nearby.redis_address import parse
+from redis_topology.answering import answering
+from redis_topology.servers import open_client
 
 _log = logging.getLogger(__name__)
 
@@ -35,12 +35,8 @@ STREAM = "history"
 STORED = "history:stored"
 GROUP = "writers"
 
-SOCKET_TIMEOUT_S = 2.0
-CALL_TIMEOUT_S = 3.0
-"""The bound of a whole call, connecting included."""
 _DISK_TIMEOUT_MS = 1_800
 """An append-only file is written out every second; below the socket time-out."""
-MAX_CONNECTIONS = 16
 BLOCK_MS = 1_000
 """How long a read waits for new entries; below the socket time-out, or a quiet stream would look frozen."""
 SCAN_COUNT = 1_000
@@ -80,7 +76,7 @@ class Backlog:
 
 @asynccontextmanager
 async def open_stream(url: str, max_entries: int) -> AsyncIterator[RedisHistoryStream]:
-    """Yield the producer's side of the stream at ``url`` (``redis://``, ``rediss://`` or ``unix://``).
+    """Yield the producer's side of the stream at ``url`` (see :mod:`nearby.redis_address`; no Cluster).
 
     Beyond about ``max_entries`` (the server trims in blocks of 100) the oldest entries are dropped.
     """
@@ -101,7 +97,7 @@ async def open_consumer(
 
 
 class RedisHistoryStream:
-    """The port ``HistoryStream``. A call takes :data:`CALL_TIMEOUT_S` at most."""
+    """The port ``HistoryStream``. A call takes :data:`redis_topology.answering.CALL_TIMEOUT_S` at most."""
 
     def __init__(self, client: Redis, max_entries: int) -> None:
         self._client = client
@@ -355,39 +351,8 @@ def _instant_ms(entry_id: bytes) -> int:
 
 
 def _client(url: str) -> Redis:
-    return Redis.from_pool(
-        BlockingConnectionPool.from_url(
-            url,
-            max_connections=MAX_CONNECTIONS,
-            timeout=SOCKET_TIMEOUT_S,
-            protocol=3,
-            socket_timeout=SOCKET_TIMEOUT_S,
-            socket_connect_timeout=SOCKET_TIMEOUT_S,
-            # An outage is told at once: callers have their own way to live with it.
-            retry=Retry(NoBackoff(), 0),
-            driver_info=None,  # naming the client to the server looks its version up on disk
-            maint_notifications_config=MaintNotificationsConfig(enabled=False),
-        )
-    )
+    return open_client(parse(url))
 
 
-@asynccontextmanager
-async def _answering() -> AsyncIterator[None]:
-    """Bound a call and turn what the driver raises into ``StoreUnavailable``."""
-    task = asyncio.current_task()
-    assert task is not None
-    cancelled_before = task.cancelling()
-    try:
-        async with asyncio.timeout(CALL_TIMEOUT_S):
-            yield
-    except (RedisError, OSError) as error:
-        _raise_lost_cancellation(task, cancelled_before)
-        raise StoreUnavailable("history_stream", f"{type(error).__name__}: {error}") from error
-    _raise_lost_cancellation(task, cancelled_before)
-
-
-def _raise_lost_cancellation(task: asyncio.Task[object], cancelled_before: int) -> None:
-    # The driver uses asyncio.wait_for, which before Python 3.12 loses a cancellation that meets its result
-    # (bpo-42130); whoever cancelled us would wait for ever.
-    if task.cancelling() > cancelled_before:
-        raise asyncio.CancelledError
+def _answering() -> AbstractAsyncContextManager[None]:
+    return answering("history_stream")

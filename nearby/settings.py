@@ -16,6 +16,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, TypeVar
 
+from nearby import redis_address
 from nearby.errors import SettingsError
 from nearby.tokens import MIN_KEY_BYTES, TokenKeys
 
@@ -51,7 +52,7 @@ def setting(
     """Declare a field read from variable ``name``; without ``default`` the variable must be set."""
     shown = None if default is _REQUIRED else str(default)
     variable = Variable(name, shown, allowed, meaning)
-    return dataclasses.field(metadata={"variable": variable, "parse": parse})
+    return dataclasses.field(metadata={"variable": variable, "parse": parse}, repr=parse not in _MAY_HOLD_A_PASSWORD)
 
 
 def load(kind: type[S], environ: Mapping[str, str]) -> S:
@@ -73,7 +74,8 @@ def load(kind: type[S], environ: Mapping[str, str]) -> S:
             values[spec.name] = spec.metadata["parse"](text)
         except (ValueError, binascii.Error) as error:
             secret = spec.metadata["parse"] in (parse_secret, optional_credentials, parse_keys)
-            raise SettingsError(variable.name, "…" if secret else text, variable.allowed) from error
+            shown = redis_address.masked(text) if spec.metadata["parse"] in _MAY_HOLD_A_PASSWORD else text
+            raise SettingsError(variable.name, "…" if secret else shown, variable.allowed) from error
     return kind(**values)
 
 
@@ -130,6 +132,22 @@ def url(*schemes: str) -> Callable[[str], str]:
         return text
 
     return parse
+
+
+def redis_servers(text: str) -> str:
+    """Take the address of Redis servers of any topology; see :mod:`nearby.redis_address`."""
+    redis_address.parse(text)
+    return text
+
+
+def redis_server(text: str) -> str:
+    """Take the address of one Redis server, or of the Sentinels that name it."""
+    if redis_address.parse(text).topology is redis_address.Topology.CLUSTER:
+        raise ValueError("not on a Cluster")
+    return text
+
+
+_MAY_HOLD_A_PASSWORD = (redis_servers, redis_server)
 
 
 def words(text: str) -> tuple[str, ...]:
@@ -210,8 +228,6 @@ def parse_keys(text: str) -> TokenKeys:
 
 MIN_INTERVALS_PER_TTL = 3
 """A client may lose two reports in a row and still not vanish from its friends' maps."""
-
-_REDIS = ("redis", "rediss", "unix")
 
 # Declared once, read by several processes.
 
@@ -353,9 +369,10 @@ class CacheSettings:
 
     url: str = setting(
         "NEARBY_CACHE_URL",
-        url(*_REDIS),
-        allowed="redis://HOST:PORT, rediss://HOST:PORT or unix:///SOCKET",
-        meaning="the location cache",
+        redis_servers,
+        allowed="redis://HOST:PORT, unix:///SOCKET, redis+sentinel://HOST:PORT,…/SERVICE or "
+        "redis+cluster://HOST:PORT,…; rediss… for TLS",
+        meaning="the location cache (location-cache.md)",
     )
     ttl_s: int = setting(
         "NEARBY_INACTIVE_AFTER_S",
@@ -372,8 +389,8 @@ class StreamSettings:
 
     url: str = setting(
         "NEARBY_HISTORY_STREAM_URL",
-        url(*_REDIS),
-        allowed="redis://HOST:PORT, rediss://HOST:PORT or unix:///SOCKET",
+        redis_server,
+        allowed="redis://HOST:PORT, unix:///SOCKET or redis+sentinel://HOST:PORT,…/SERVICE; rediss… for TLS",
         meaning="the server of the history stream",
     )
     max_entries: int = setting(

@@ -10,6 +10,7 @@ import pytest
 from blockbuster import BlockBuster
 
 from tests.support.valkey import ValkeyServer
+from tests.support.valkey_topologies import NEVER_MS, ClusterValkey, SentinelValkey
 from tests.support.zookeeper import ZooKeeperEnsemble, ZooKeeperServer
 
 OUR_PACKAGES = [
@@ -22,6 +23,7 @@ OUR_PACKAGES = [
     "nearby",
     "nearby_client",
     "pubsub_router",
+    "redis_topology",
     "social_graph",
     "ws_gateway",
 ]
@@ -98,6 +100,38 @@ def valkey_servers() -> Iterator[ValkeyServers]:
             return server
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def shared_sentinel_valkey() -> Iterator[SentinelValkey]:
+    """Flush it before use. It is shared by all tests of this process: do not kill or freeze any of it."""
+    with closing(SentinelValkey(noticed_after_ms=NEVER_MS)) as servers:
+        servers.start()
+        yield servers
+
+
+@pytest.fixture(scope="session")
+def shared_cluster_valkey() -> Iterator[ClusterValkey]:
+    """Flush it before use. It is shared by all tests of this process: do not kill or freeze any of it."""
+    with closing(ClusterValkey(noticed_after_ms=NEVER_MS)) as servers:
+        servers.start()
+        yield servers
+
+
+@pytest.fixture
+def sentinel_valkey() -> Iterator[SentinelValkey]:
+    """A primary, a standby and Sentinels that this test alone uses, to kill and freeze as it likes."""
+    with closing(SentinelValkey()) as servers:
+        servers.start()
+        yield servers
+
+
+@pytest.fixture
+def cluster_valkey() -> Iterator[ClusterValkey]:
+    """A Cluster that this test alone uses, to kill and freeze as it likes."""
+    with closing(ClusterValkey()) as servers:
+        servers.start()
+        yield servers
 
 
 @pytest.fixture(scope="session")

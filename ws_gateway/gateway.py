@@ -26,6 +26,7 @@ from nearby.tokens import AccessToken
 from ws_gateway import descriptors
 from ws_gateway.admission import Admission, Refusal
 from ws_gateway.batches import BatchQueue
+from ws_gateway.cache_clock import CacheClock
 from ws_gateway.connection import Connection
 from ws_gateway.devices import Devices
 from ws_gateway.histogram import Histogram
@@ -93,6 +94,7 @@ class Gateway:
         self._stalled_at_s = -DRAINED_AFTER_S
         self._unshown: set[Connection] = set()
         self._clock = clock
+        self.cache_clock = CacheClock(clock)
         self._tasks = tasks
         self._pubsub: PubSub
         self._directory: FriendDirectory
@@ -148,7 +150,7 @@ class Gateway:
 
     def received(self, connection: Connection, data: bytes) -> None:
         """Take one whole text message."""
-        self._perform(connection, connection.session.receive(data, self._clock()))
+        self._perform(connection, connection.session.receive(data, self._clock(), self.cache_clock()))
 
     def pinged(self, connection: Connection, payload: bytes) -> None:
         """The client sent a WebSocket ping."""
@@ -237,7 +239,7 @@ class Gateway:
                 connection_id=connection.connection_id,
                 user_id=token.user_id,
                 gateway_id=self.settings.gateway_id,
-                server_time_ms=self._clock(),
+                server_time_ms=self.cache_clock(),
                 report_interval_s=limits.report_interval_s,
                 inactive_after_s=self.settings.cache.ttl_s,
                 radius_m=viewer.radius_m,
@@ -285,6 +287,7 @@ class Gateway:
         for change in arrival.changes:
             self._apply_to(connection, change)
         if last is not None:
+            viewer.version = max(viewer.version, last.record.version)
             connection.session.last_known(last.record.location)
             if viewer.vector is None:  # another device of theirs may have reported meanwhile
                 self.hub.move(viewer, last.record.lat_deg, last.record.lon_deg)
@@ -382,15 +385,19 @@ class Gateway:
         else:
             self.hub.observe(channel, record, self._clock())
         devices = self.devices.get(channel)
-        if devices is not None and devices.took(None, record.location, self._clock()):
-            self._move(devices, record.location)
+        if devices is not None:
+            for device in devices.connected:
+                if device.viewer is not None:
+                    device.viewer.version = max(device.viewer.version, record.version)
+            if devices.took(None, record.location, self._clock()):
+                self._move(devices, record.location)
 
     def on_burst_end(self) -> None:
         """Send what the messages of one read changed; see the port."""
         self.outbox.flush()
         if self._first_version and not len(self.outbox):
             # One observation a burst, of the record that has waited for longest; the version is the cache's time in µs.
-            self.fan_out_s.observe(max(0.0, (self._clock() * 1000 - self._first_version) / 1e6))
+            self.fan_out_s.observe(max(0.0, (self.cache_clock() * 1000 - self._first_version) / 1e6))
             self._first_version = 0
 
     def on_gap(self, channels: Sequence[bytes]) -> None:

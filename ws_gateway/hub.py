@@ -135,6 +135,7 @@ class Viewer:
     """One connected client looking at its map.
 
     ``live`` begins with its first snapshot; until then nothing is marked. ``pending`` holds the marked entries.
+    ``version`` is the newest that was heard of among the versions of the viewer's own locations.
     """
 
     __slots__ = (
@@ -154,6 +155,7 @@ class Viewer:
         "touched",
         "user_id",
         "vector",
+        "version",
     )
 
     def __init__(self, user_id: UserId, radius_m: float, client: Client) -> None:
@@ -171,6 +173,7 @@ class Viewer:
         # The row of the feed that set it, and the seconds: 0, nothing is kept; None, as long as by default.
         self.history_retention: tuple[int, int | None] = (0, None)
         self.touched: dict[UserId, int] = {}
+        self.version = 0
         self.set_radius(radius_m)
 
     def set_radius(self, radius_m: float) -> None:

@@ -4,7 +4,9 @@ While one batch is with the servers the next one gathers, so a batch is as large
 waits for nobody. Order: first the cache, with the stream beside it; then publish, with the version that the cache
 gave. So "subscribe, then read the cache" never misses a location.
 
-The cache away: locations are published all the same, versioned by our clock, and reported as not stored.
+The cache away: locations are published all the same, versioned by our clock, and reported as not stored. A version
+always exceeds every one that was heard of for that user, whoever gave it: the cache is told the newest with each write,
+so that neither a clock of ours that is ahead nor a standby that lacks the last writes turns the order round.
 """
 
 from __future__ import annotations
@@ -93,9 +95,10 @@ class ReportPipeline:
         results, stored = await asyncio.gather(self._write_cache(live), self._append(batch))
         cached = results is not None
         if results is None:
-            results = [WriteResult(time.time_ns() // 1000, accepted=True)] * len(live)
+            results = [_versioned_here(report.viewer) for report in live]
         shown = set()
         for report, result in zip(live, results, strict=True):
+            report.viewer.version = max(report.viewer.version, result.version)
             if result.accepted:
                 shown.add(report)
                 if report.viewer.sharing:
@@ -108,7 +111,9 @@ class ReportPipeline:
         """Return the results, ``None`` if the cache did not take them."""
         if not reports:
             return []
-        entries = [(report.viewer.user_id, LocationRecord.of(report.location)) for report in reports]
+        entries = [
+            (report.viewer.user_id, LocationRecord.of(report.location, report.viewer.version)) for report in reports
+        ]
         return await self.cache_guard.call(lambda: self._cache.write_many(entries))
 
     async def _append(self, reports: Sequence[PendingReport]) -> bool:
@@ -134,6 +139,11 @@ def history_points(fixes: Iterable[tuple[Viewer, Location, bool]]) -> list[Histo
         if retention_s != 0:
             points.append(HistoryPoint(viewer.user_id, location, flagged or not viewer.sharing, retention_s))
     return points
+
+
+def _versioned_here(viewer: Viewer) -> WriteResult:
+    viewer.version = max(time.time_ns() // 1000, viewer.version + 1)
+    return WriteResult(viewer.version, accepted=True)
 
 
 class StoreGuard:

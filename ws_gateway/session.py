@@ -208,8 +208,11 @@ class Session:
             return None
         return self._count_rate_limited()
 
-    def receive(self, data: bytes, now_ms: int) -> list[Effect]:
-        """Take one text message and return what to do about it."""
+    def receive(self, data: bytes, now_ms: int, dated_ms: int | None = None) -> list[Effect]:
+        """Take one text message and return what to do about it.
+
+        ``dated_ms`` is the same instant by the clock that dates locations, where that is another.
+        """
         if self.phase is Phase.CLOSING:
             return []
         self.seen(now_ms)
@@ -223,7 +226,7 @@ class Session:
         if retry_after_ms:
             return self._rate_limit(message, retry_after_ms)
         try:
-            effects = self._act(message, now_ms)
+            effects = self._act(message, now_ms, now_ms if dated_ms is None else dated_ms)
         except InvalidMessage as problem:
             return self._refuse(problem, data)
         self._invalid_in_a_row = 0
@@ -269,18 +272,18 @@ class Session:
             return 0
         return max(1, round((1 - self._bucket) / rate * 1000))
 
-    def _act(self, message: ClientMessage, now_ms: int) -> list[Effect]:
+    def _act(self, message: ClientMessage, now_ms: int, dated_ms: int) -> list[Effect]:
         if isinstance(message, AuthMessage):
             return self._authenticate(message, now_ms)
         if self.phase is Phase.AUTHENTICATING:
             raise InvalidMessage("not_authenticated", "authenticate first", getattr(message, "seq", None))
         match message:
             case LocationMessage():
-                recorded_at_ms = recorded_at(message, now_ms, message.seq)
+                recorded_at_ms = recorded_at(message, dated_ms, message.seq)
                 location = message.at(recorded_at_ms)
                 return [Report(location, message.seq, flagged=not self._plausible(location))]
             case BatchMessage():
-                return [self._batch(message, now_ms)]
+                return [self._batch(message, dated_ms)]
             case SettingsMessage():
                 return [ChangeRadius(message.radius_m)]
             case ResyncMessage():

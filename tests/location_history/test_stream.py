@@ -8,9 +8,10 @@ from contextlib import closing
 
 import pytest
 
-from location_history.stream import CALL_TIMEOUT_S, STREAM, open_consumer, open_stream
+from location_history.stream import STREAM, open_consumer, open_stream
 from nearby.errors import StoreUnavailable
 from nearby.model import HistoryPoint, Location, UserId
+from redis_topology.answering import CALL_TIMEOUT_S
 from tests.conftest import ValkeyServers
 from tests.support.eventually import eventually
 from tests.support.valkey import ValkeyServer
