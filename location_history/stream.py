@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ from nearby.model import HistoryPoint, UserId
 from nearby.ports import HistoryFence
 from nearby.record import LocationRecord, pack, unpack
 
+_log = logging.getLogger(__name__)
+
 STREAM = "history"
 STORED = "history:stored"
 GROUP = "writers"
@@ -35,6 +38,8 @@ GROUP = "writers"
 SOCKET_TIMEOUT_S = 2.0
 CALL_TIMEOUT_S = 3.0
 """The bound of a whole call, connecting included."""
+_DISK_TIMEOUT_MS = 1_800
+"""An append-only file is written out every second; below the socket time-out."""
 MAX_CONNECTIONS = 16
 BLOCK_MS = 1_000
 """How long a read waits for new entries; below the socket time-out, or a quiet stream would look frozen."""
@@ -101,9 +106,10 @@ class RedisHistoryStream:
     def __init__(self, client: Redis, max_entries: int) -> None:
         self._client = client
         self._max_entries = max_entries
+        self._has_disk = True
 
-    async def append_many(self, points: Sequence[HistoryPoint]) -> None:
-        """Append ``points`` in their order.
+    async def append_many(self, points: Sequence[HistoryPoint], *, durable: bool = False) -> None:
+        """Append ``points`` in their order; ``durable`` waits for the server's disk, if it has one.
 
         Raises:
             StoreUnavailable: some, all or none were appended. Appending again is safe.
@@ -115,7 +121,10 @@ class RedisHistoryStream:
         async with _answering(), self._client.pipeline(transaction=False) as pipeline:
             for fields in entries:
                 pipeline.xadd(STREAM, fields, maxlen=self._max_entries, approximate=True)
-            await pipeline.execute()
+            if durable and self._has_disk:
+                pipeline.execute_command("WAITAOF", 1, 0, _DISK_TIMEOUT_MS)
+            replies = await pipeline.execute(raise_on_error=False)
+        self._check(replies[: len(entries)], replies[len(entries) :])
 
     async def fence(self, user_id: UserId, from_ms: int, to_ms: int, lasting_s: float = 0) -> HistoryFence:
         """Put up a fence now; what is appended during the next ``lasting_s`` seconds lies behind it, too.
@@ -151,6 +160,18 @@ class RedisHistoryStream:
     async def aclose(self) -> None:
         """Close the connections. Idempotent."""
         await self._client.aclose()
+
+    def _check(self, appended: Sequence[object], on_disk: Sequence[object]) -> None:
+        for reply in appended:
+            if isinstance(reply, Exception):
+                raise StoreUnavailable("history_stream", f"{type(reply).__name__}: {reply}") from reply
+        for reply in on_disk:
+            if isinstance(reply, ResponseError):
+                # No append-only file, or a server older than the command: whoever runs it chose so.
+                self._has_disk = False
+                _log.warning("acknowledged batches may not survive the history stream's server: %s", reply)
+            elif not cast(list[int], reply)[0]:
+                raise StoreUnavailable("history_stream", "not on disk in time")
 
 
 class RedisHistoryConsumer:

@@ -102,8 +102,11 @@ class HistoryFence:
 class HistoryStream(Protocol):
     """The durable queue between gateways and history writers."""
 
-    async def append_many(self, points: Sequence[HistoryPoint]) -> None:
+    async def append_many(self, points: Sequence[HistoryPoint], *, durable: bool = False) -> None:
         """Append ``points``; once this returns they are in the history, now or later, or counted as lost.
+
+        ``durable`` waits until they are on the disk of the stream's server, which may take a second, so that its death
+        loses none. A server that is set up without a disk is not waited for.
 
         Raises:
             StoreUnavailable: some, all or none were appended. Appending again is safe: a point is

@@ -78,6 +78,7 @@ async def main(environ: Mapping[str, str]) -> None:
         drain.announce_by(announcement.update)
         work = (
             gateway.pipeline.run(),
+            gateway.batches.run(),
             gateway.refresher.run(),
             gateway.refresher.patrol(router.reachable, settings.limits.report_interval_s),
             feed.follow(directory, gateway.apply),
@@ -88,6 +89,7 @@ async def main(environ: Mapping[str, str]) -> None:
             _drain_on_signals(stop, drain, settings.drain),
         )
         running += [tasks.create_task(each) for each in work]
+        stack.enter_context(upkeep.spared_collector())
         log.info("%s serves %s", settings.gateway_id, url)
         await drain.over.wait()
         for task in running:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from typing import TYPE_CHECKING, Any
 
 from multidict import CIMultiDict
@@ -241,7 +242,9 @@ class Connection(WSListener):
         self.closed_with = code
         self.writable = False
         transport.send_close(WSCloseCode(code), reason.encode())
-        asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, self._abort)
+        # Not all at the same moment, where many are closed at once.
+        wait_s = CLOSE_TIMEOUT_S * random.uniform(0.5, 1)  # noqa: S311 - spreads load, guards nothing
+        asyncio.get_running_loop().call_later(wait_s, self._abort)
 
     def _abort(self) -> None:
         if self._transport is not None:

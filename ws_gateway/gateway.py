@@ -25,11 +25,12 @@ from nearby.settings import GatewaySettings
 from nearby.tokens import AccessToken
 from ws_gateway import descriptors
 from ws_gateway.admission import Admission, Refusal
+from ws_gateway.batches import BatchQueue
 from ws_gateway.connection import Connection
 from ws_gateway.devices import Devices
 from ws_gateway.histogram import Histogram
 from ws_gateway.hub import Hub, Viewer, encode_snapshot
-from ws_gateway.outbox import Outbox
+from ws_gateway.outbox import BUDGET_S, Outbox
 from ws_gateway.refresh import Refresher
 from ws_gateway.reports import Outcome, PendingReport, ReportPipeline, history_points
 from ws_gateway.session import (
@@ -96,6 +97,7 @@ class Gateway:
         self._pubsub: PubSub
         self._directory: FriendDirectory
         self.pipeline: ReportPipeline
+        self.batches: BatchQueue
         self.refresher: Refresher
 
     def connect_to(
@@ -105,6 +107,7 @@ class Gateway:
         self._pubsub = pubsub
         self._directory = directory
         self.pipeline = ReportPipeline(cache, stream, pubsub)
+        self.batches = BatchQueue(stream)
         self.refresher = Refresher(self.hub, cache, self._clock, self.outbox.flush)
 
     @property
@@ -350,7 +353,7 @@ class Gateway:
     async def _store(self, connection: Connection, batch: StoreBatch) -> None:
         assert connection.viewer is not None
         points = history_points((connection.viewer, point, False) for point in batch.points)
-        if await self.pipeline.append(points):
+        if await self.batches.store(points):
             _send(connection, Ack(batch.seq, stored=len(points), rejected=list(batch.rejected)))
         else:
             _send(connection, Error("unavailable", "not stored; send again", batch.seq))
@@ -460,9 +463,11 @@ class Gateway:
         """See to what is due by the clock; to be called about once a second."""
         self.outbox.may_send()  # before anybody is told that they were silent while we stood still
         now_ms = self._clock()
-        for index, connection in enumerate(list(self.connections)):
-            if index % 500 == 499:
+        turn_s = self._now_s()
+        for connection in list(self.connections):
+            if self._now_s() - turn_s >= BUDGET_S:
                 await asyncio.sleep(0)  # ten thousand connections in one turn would hold up the loop
+                turn_s = self._now_s()
             self._perform(connection, connection.session.tick(now_ms))
             connection.probe(now_ms)
             connection.reap()

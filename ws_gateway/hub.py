@@ -119,6 +119,18 @@ class Client(Protocol):
         """Send one text frame."""
 
 
+class _Nobody:
+    """The client of a viewer that has gone."""
+
+    writable = False
+
+    def send_frame(self, frame: bytes) -> None:
+        pass
+
+
+_NOBODY = _Nobody()
+
+
 class Viewer:
     """One connected client looking at its map.
 
@@ -272,13 +284,14 @@ class Hub:
         return entry.channel
 
     def detach(self, viewer: Viewer) -> list[bytes]:
-        """Forget ``viewer``; return the channels to unsubscribe from."""
+        """Forget ``viewer``, for good; return the channels to unsubscribe from."""
         entries = list(viewer.friends.values())
         for entry in entries:
             self._forget(entry, viewer)
         viewer.friends.clear()
         viewer.pending.clear()
         viewer.live = False
+        viewer.client = _NOBODY  # who knows the viewer, and so would go only when the garbage collector finds them
         return [entry.channel for entry in entries]
 
     def _forget(self, entry: Entry, viewer: Viewer) -> bool:

@@ -112,10 +112,7 @@ class ReportPipeline:
         return await self.cache_guard.call(lambda: self._cache.write_many(entries))
 
     async def _append(self, reports: Sequence[PendingReport]) -> bool:
-        return await self.append(history_points((report.viewer, report.location, report.flagged) for report in reports))
-
-    async def append(self, points: Sequence[HistoryPoint]) -> bool:
-        """Put ``points`` into the history stream; return whether they are durably there."""
+        points = history_points((report.viewer, report.location, report.flagged) for report in reports)
         if not points:
             return True
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from typing import Any
 
 from hypothesis import given, settings
@@ -330,3 +332,25 @@ def test_I1_the_map_kept_from_updates_equals_the_truth(moves: list[tuple[str, fl
         assert screen == {}
     elif distance < 999.9:
         assert screen == {BEN: int(distance + 0.5)}
+
+
+class ScreenOfViewer(Screen):
+    """A client that knows its viewer, as a connection does."""
+
+    viewer: Viewer
+
+
+def test_a_client_that_has_gone_is_freed_without_the_garbage_collector() -> None:
+    """Which no longer looks at what has been there for long."""
+    hub = Hub(TTL_MS)
+    screen = ScreenOfViewer()
+    screen.viewer = Viewer(ANNA, 1_000, screen)
+    hub.attach(screen.viewer, friends_of(ANNA, BEN))
+    hub.detach(screen.viewer)
+    gone = weakref.ref(screen)
+    gc.disable()
+    try:
+        del screen
+        assert gone() is None
+    finally:
+        gc.enable()
