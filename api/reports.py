@@ -45,7 +45,7 @@ class Reports:
         [cached] = await self._cache.read_many([user.user_id])
         before = None if cached is None else cached.record.location
         plausible = self._plausible(before, location)
-        storing = self.store(user, [location], flagged=not plausible)
+        storing = self._append(user, [location], flagged=not plausible, durable=False)
         if not plausible:
             await storing
             return False
@@ -57,18 +57,22 @@ class Reports:
             self._pubsub.publish(location_channel(user.user_id), pack(record))
         return result.accepted
 
-    async def store(self, user: FriendList, locations: Sequence[Location], *, flagged: bool = False) -> int:
-        """Put ``locations`` into the history and return how many; none where ``user`` wants none kept.
+    async def store(self, user: FriendList, locations: Sequence[Location]) -> int:
+        """Put ``locations`` into the history, onto disk, and return how many; none where ``user`` wants none kept.
 
         Raises:
             StoreUnavailable: some, all or none were stored. Storing them again is safe.
         """
+        return await self._append(user, locations, flagged=False, durable=True)
+
+    async def _append(self, user: FriendList, locations: Sequence[Location], *, flagged: bool, durable: bool) -> int:
         retention_s = user.history_retention_s
         if retention_s == 0 or not locations:
             return 0
         unseen = flagged or not user.sharing
-        await self._stream.append_many([HistoryPoint(user.user_id, each, unseen, retention_s) for each in locations])
-        return len(locations)
+        points = [HistoryPoint(user.user_id, each, unseen, retention_s) for each in locations]
+        await self._stream.append_many(points, durable=durable)
+        return len(points)
 
     def _plausible(self, before: Location | None, location: Location) -> bool:
         if self._max_accuracy_m and (location.accuracy_m or 0) > self._max_accuracy_m:

@@ -32,8 +32,8 @@ LEASE_S = 30
 """How long whoever took an erasure has it alone. Two at once do no harm, only the work twice."""
 MAX_WAITING_RANGES = 20
 """Deletions of one user that may wait at a time: each holds a fence."""
-REPEAT_S = 3_600
-"""How often what a shorter retention leaves behind is deleted."""
+REPEATS = 24
+"""How often in its own time what a shorter retention leaves behind is deleted; once an hour at most."""
 RETENTION_SLACK_S = 86_400
 """How long after a change of the retention points may still arrive that do not know of it."""
 
@@ -211,21 +211,12 @@ class Erasures:
         mine = erasures.c.id == erasure.erasure_id
         async with self._database.write() as connection:
             if erasure.kind is Kind.RETENTION and now_ms < erasure.repeat_until_ms:
-                next_ms = min(now_ms + REPEAT_S * 1000, erasure.repeat_until_ms)
+                pause_s = max(3_600, (erasure.retention_s or 0) // REPEATS)
+                next_ms = min(now_ms + pause_s * 1000, erasure.repeat_until_ms)
                 values = {"next_ms": next_ms, "attempts": 0, "fence_at_ms": None, "fence_until_ms": None}
                 await connection.execute(update(erasures).where(mine).values(values))
             else:
                 await connection.execute(delete(erasures).where(mine))
-
-    async def waiting_count(self, user_id: UserId) -> int:
-        """Return how many erasures of ``user_id`` are not done yet.
-
-        Raises:
-            StoreUnavailable: the database failed.
-        """
-        async with self._database.read() as connection:
-            query = select(erasures.c.id).where(erasures.c.user_id == user_id)
-            return len((await connection.scalars(query)).all())
 
 
 async def stored_retention_s(connection: AsyncConnection, user_id: UserId) -> int | None:

@@ -31,7 +31,7 @@ from nearby.messages import SUBPROTOCOL
 from nearby_client import NearbyApi
 from tests.support.eventually import eventually
 from tests.support.history_probes import HistoryProbe, SqliteProbe
-from tests.support.people import Person, befriend, sign_up
+from tests.support.people import PASSWORD, Person, befriend, sign_up
 from tests.support.stack import Gateway, Stack, running_stack
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -260,8 +260,7 @@ async def test_S14_friends_and_every_gateway_learn_of_a_deletion(stack: Stack, a
         ben.client.report(41.88, -87.63)
         await phone.ask("location", lat=41.88, lon=-87.63)
         await eventually(lambda: set(ben.map) == {ann.user_id}, WITHIN_S)
-        async with rest(stack, ann) as me:
-            assert (await me.delete("/v1/me")).status_code == 202
+        await ann.account.delete(PASSWORD)
         assert [await phone.close_code(), await tablet.close_code()] == [CloseCode.NOT_ALLOWED] * 2
         await eventually(lambda: ben.map == {}, WITHIN_S)
         assert await ben.account.friends() == []
@@ -336,8 +335,7 @@ async def test_S14_a_deletion_is_finished_by_an_api_that_starts_again(
 
 async def test_S15_every_location_ends_by_itself(stack: Stack, api: NearbyApi, probe: HistoryProbe) -> None:
     ann, ben = await sign_up(api), await sign_up(api)
-    async with rest(stack, ben) as his:
-        await his.put("/v1/me/history-settings", json={"retention": "1_day"})
+    await ben.account.keep_history("1_day")
     for person in (ann, ben):
         async with phone_of(person, stack.gateways[0]) as phone:
             await phone.ask("location", lat=41.88, lon=-87.63)
