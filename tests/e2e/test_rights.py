@@ -10,11 +10,10 @@ import json
 import math
 import os
 import signal
-import sqlite3
 import time
 import zipfile
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, closing, contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,6 @@ import pytest_asyncio
 import websockets
 from redis.asyncio import Redis
 
-from location_cache.redis import ERASED
 from nearby.close_codes import CloseCode
 from nearby.messages import SUBPROTOCOL
 from nearby_client import NearbyApi
@@ -33,6 +31,7 @@ from tests.support.eventually import eventually
 from tests.support.history_probes import HistoryProbe, SqliteProbe
 from tests.support.people import PASSWORD, Person, befriend, sign_up
 from tests.support.stack import Gateway, Stack, running_stack
+from tests.support.traces import erased, nothing_is_left
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -145,54 +144,6 @@ async def stored(probe: HistoryProbe, person: Person, count: int) -> None:
         return True
 
     await eventually(check, WITHIN_S)
-
-
-async def erased(stack: Stack, person: Person) -> None:
-    """Wait until nothing is left to be deleted of ``person``."""
-
-    def check() -> bool:
-        with closing(sqlite3.connect(stack.data_dir / "users.sqlite")) as database:
-            query = "SELECT count(*) FROM erasures WHERE user_id = ?"
-            return bool(database.execute(query, (person.user_id,)).fetchone()[0] == 0)
-
-    await eventually(lambda: asyncio.to_thread(check), WITHIN_S)
-
-
-async def nothing_is_left(stack: Stack, probe: HistoryProbe, person: Person) -> None:
-    """Look at every row and key of every store."""
-    assert await asyncio.to_thread(probe.count, person.user_id) == 0
-    assert await asyncio.to_thread(_mentions, stack, person) == []
-    for url in (stack.cache_url, *stack.shard_urls.values()):
-        client: Redis = Redis.from_url(url)
-        try:
-            await _no_key_tells(client, person.user_id.encode())
-        finally:
-            await client.aclose()
-
-
-def _mentions(stack: Stack, person: Person) -> list[str]:
-    """The tables of the user database that know the user; the change feed forgets after a week."""
-    with closing(sqlite3.connect(stack.data_dir / "users.sqlite")) as database:
-        tables = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-        return [
-            table
-            for table in set(tables) - {"changes"}
-            if any(person.user_id in str(value) for row in database.execute(f"SELECT * FROM {table}") for value in row)
-        ]
-
-
-async def _no_key_tells(client: Redis, user_id: bytes) -> None:
-    """No key knows where the user was: what may name them says only that they are gone, and ends by itself."""
-    async for key in client.scan_iter():
-        kind = await client.type(key)
-        if kind == b"stream":
-            assert user_id not in repr(await client.xrange(key)).encode()
-        elif user_id in key:
-            assert await client.pttl(key) > 0
-            assert key.startswith(b"history:fences:") or await client.get(key) == ERASED
-        else:
-            assert kind == b"string"
-            assert user_id not in (await client.get(key) or b"")
 
 
 async def test_S14_three_days_are_exported_as_they_were_sent_and_deleted_everywhere(
