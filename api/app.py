@@ -126,8 +126,11 @@ async def _open_services(parts: AsyncExitStack, settings: ApiSettings, router: R
         open_social_graph(settings.database_url, unix_time_ms, settings.refresh_token_lifetime_s)
     )
     cache = await parts.enter_async_context(open_cache(settings.cache.url, settings.cache.ttl_s))
-    stream = await parts.enter_async_context(open_stream(settings.stream.url, settings.stream.max_entries))
-    history = await parts.enter_async_context(open_store(settings.history.url, settings.history.retention_days))
+    stream = await parts.enter_async_context(
+        open_stream(settings.stream.url, settings.stream.max_entries, settings.stream.streams_count)
+    )
+    past = settings.history
+    history = await parts.enter_async_context(open_store(past.url, past.retention_days, unix_time_ms, past.cassandra))
     return Services(
         graph=graph,
         cache=cache,

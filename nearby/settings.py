@@ -147,7 +147,12 @@ def redis_server(text: str) -> str:
     return text
 
 
-_MAY_HOLD_A_PASSWORD = (redis_servers, redis_server)
+def redis_server_list(text: str) -> str:
+    """Take the addresses of one or several such servers, separated by spaces (some have commas)."""
+    return " ".join(redis_server(word) for word in text.split() or ("",))
+
+
+_MAY_HOLD_A_PASSWORD = (redis_servers, redis_server_list)
 
 
 def words(text: str) -> tuple[str, ...]:
@@ -181,6 +186,19 @@ def nonempty(text: str) -> str:
     if not text:
         raise ValueError(text)
     return text
+
+
+def replicas(text: str) -> dict[str, int]:
+    """Parse ``DATACENTER=COUNT[,DATACENTER=COUNT…]``."""
+    counts: dict[str, int] = {}
+    for word in words(text):
+        name, _, count = word.partition("=")
+        if not name.replace("-", "").replace("_", "").isalnum() or name in counts:
+            raise ValueError(text)
+        counts[name] = integer(1, 100)(count)
+    if not counts:
+        raise ValueError(text)
+    return counts
 
 
 def boolean(text: str) -> bool:
@@ -389,16 +407,72 @@ class StreamSettings:
 
     url: str = setting(
         "NEARBY_HISTORY_STREAM_URL",
-        redis_server,
-        allowed="redis://HOST:PORT, unix:///SOCKET or redis+sentinel://HOST:PORT,…/SERVICE; rediss… for TLS",
-        meaning="the server of the history stream",
+        redis_server_list,
+        allowed="redis://HOST:PORT, unix:///SOCKET or redis+sentinel://HOST:PORT,…/SERVICE; rediss… for TLS; "
+        "several separated by spaces",
+        meaning="the servers of the history streams, which take turns: the first has streams 0, N, 2N …",
+    )
+    streams_count: int = setting(
+        "NEARBY_HISTORY_STREAMS",
+        integer(1, 64),
+        default="4",
+        allowed="1 to 64",
+        meaning="streams that users are spread over; as many history writers can share the work",
     )
     max_entries: int = setting(
         "NEARBY_HISTORY_STREAM_MAX",
         integer(1_000, 1_000_000_000),
         default="1000000",
         allowed="1000 to 1000000000",
-        meaning="points the stream may hold while the history store is away; older ones are lost and counted",
+        meaning="points the streams may hold while the history store is away; older ones are lost and counted",
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CassandraSettings:
+    """How to speak to Cassandra. ``auth`` and the files are ``None`` if not set."""
+
+    consistency: str = setting(
+        "NEARBY_CASSANDRA_CONSISTENCY",
+        one_of("ONE", "LOCAL_ONE", "TWO", "QUORUM", "LOCAL_QUORUM", "ALL"),
+        default="LOCAL_QUORUM",
+        allowed="ONE, LOCAL_ONE, TWO, QUORUM, LOCAL_QUORUM, ALL",
+        meaning="how many replicas must have taken a point before it counts as stored, and how many are asked",
+    )
+    datacenter: str = setting(
+        "NEARBY_CASSANDRA_DATACENTER",
+        str,
+        default="",
+        allowed="a name, or empty",
+        meaning="the datacenter whose nodes are used; empty: that of the first node that answers",
+    )
+    auth: Secret | None = setting(
+        "NEARBY_CASSANDRA_AUTH",
+        optional_credentials,
+        default="",
+        allowed="USER:PASSWORD, or empty",
+        meaning="how to log in to Cassandra; empty: not at all",
+    )
+    auth_file: Path | None = setting(
+        "NEARBY_CASSANDRA_AUTH_FILE",
+        optional_path,
+        default="",
+        allowed="a path, or empty",
+        meaning="a file that holds USER:PASSWORD, in place of `NEARBY_CASSANDRA_AUTH`; read at each connection",
+    )
+    ca_file: Path | None = setting(
+        "NEARBY_CASSANDRA_CA_FILE",
+        optional_path,
+        default="",
+        allowed="a path, or empty",
+        meaning="whose certificates to believe (PEM); empty: no TLS",
+    )
+    client_file: Path | None = setting(
+        "NEARBY_CASSANDRA_CLIENT_FILE",
+        optional_path,
+        default="",
+        allowed="a path, or empty",
+        meaning="our own certificate and key (PEM) for a Cassandra that asks for one",
     )
 
 
@@ -408,10 +482,11 @@ class HistorySettings:
 
     url: str = setting(
         "NEARBY_HISTORY_URL",
-        url("sqlite"),
-        allowed="sqlite:///FILE",
+        url("sqlite", "cassandra"),
+        allowed="sqlite:///FILE or cassandra://HOST[:PORT][,HOST[:PORT]…]/KEYSPACE",
         meaning="the history store",
     )
+    cassandra: CassandraSettings = group(CassandraSettings)
     retention_days: float = setting(
         "NEARBY_HISTORY_RETENTION_DAYS",
         number(0.01, 3_650),
@@ -680,10 +755,47 @@ class HistoryWriterSettings:
         nonempty,
         default="writer-1",
         allowed="any name unique among history writers",
-        meaning="the name of this history writer, its consumer name in the stream",
+        meaning="the name of this history writer, its consumer name in the streams",
+    )
+    linger_s: float = setting(
+        "NEARBY_HISTORY_LINGER_S",
+        number(0, 3_600),
+        default="0",
+        allowed="0 to 3600",
+        meaning="how long a point may wait in the stream for others of its user and day, to be stored with them in one "
+        "statement, seconds; it is read that much later",
+    )
+    held_count: int = setting(
+        "NEARBY_HISTORY_WRITER_POINTS",
+        integer(1_000, 10_000_000),
+        default="100000",
+        allowed="1000 to 10000000",
+        meaning="points that a history writer holds in memory, about 1 KB each; beyond that nothing lingers",
+    )
+    max_age_s: float = setting(
+        "NEARBY_HISTORY_STREAM_MAX_AGE_S",
+        number(60, 604_800),
+        default="604800",
+        allowed="60 to 604800",
+        meaning="points that have waited in the stream for so many seconds are lost and counted (604800: a week)",
     )
     host: str = _host()
     admin_port: int = _admin_port()
+    admin_token: Secret = _admin_token()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class HistoryMigrationSettings:
+    """``python -m location_history migrate``."""
+
+    history: HistorySettings = group(HistorySettings)
+    replication: Mapping[str, int] = setting(
+        "NEARBY_CASSANDRA_REPLICATION",
+        replicas,
+        default="datacenter1=3",
+        allowed="DATACENTER=COUNT[,DATACENTER=COUNT…]",
+        meaning="how many copies each datacenter keeps, when `nearby history migrate` makes the keyspace",
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

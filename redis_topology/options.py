@@ -32,10 +32,10 @@ def connection_options(address: RedisAddress, credentials: Credentials, timeout_
     }
 
 
-def server_options(address: RedisAddress) -> dict[str, Any]:
+def server_options(address: RedisAddress, max_connections: int) -> dict[str, Any]:
     """Return the driver's options for a pool of connections to the server of ``address``."""
     options = connection_options(address, address.credentials, SOCKET_TIMEOUT_S)
-    options |= {"db": address.database, **pool_options()}
+    options |= {"db": address.database, **pool_options(max_connections)}
     if address.path:
         return {**options, "connection_class": UnixDomainSocketConnection, "path": address.path}
     host, port = address.nodes[0]
@@ -43,10 +43,10 @@ def server_options(address: RedisAddress) -> dict[str, Any]:
     return {**options, "connection_class": secure, "host": host, "port": port}
 
 
-def pool_options() -> dict[str, Any]:
+def pool_options(max_connections: int) -> dict[str, Any]:
     """Return the driver's options for a pool that makes callers wait for a connection."""
     return {
-        "max_connections": MAX_CONNECTIONS,
+        "max_connections": max_connections,
         "timeout": SOCKET_TIMEOUT_S,
         "maint_notifications_config": MaintNotificationsConfig(enabled=False),
     }

@@ -87,14 +87,14 @@ class Sentinels(Sentinel):
 class PrimaryPool(SentinelConnectionPool, BlockingConnectionPool):
     """Connections to the primary; a caller waits for one if all are in use."""
 
-    def __init__(self, address: RedisAddress) -> None:
+    def __init__(self, address: RedisAddress, max_connections: int) -> None:
         options = connection_options(address, address.credentials, SOCKET_TIMEOUT_S)
         super().__init__(  # type: ignore[no-untyped-call]
             address.service,
             Sentinels(address),
             ssl=address.tls is not None,
             db=address.database,
-            **pool_options(),
+            **pool_options(max_connections),
             **options,
         )
         self._look_again_at_s = 0.0

@@ -9,7 +9,7 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.exceptions import ReadOnlyError
 
 from nearby.redis_address import RedisAddress, Topology
-from redis_topology.options import server_options
+from redis_topology.options import MAX_CONNECTIONS, server_options
 from redis_topology.sentinel import PrimaryPool
 
 
@@ -72,8 +72,10 @@ class OneServer:
         await self.client.aclose()
 
 
-def open_client(address: RedisAddress) -> Redis:
+def open_client(address: RedisAddress, max_connections: int = MAX_CONNECTIONS) -> Redis:
     """Return the driver's client of one server, or of the primary that Sentinels name. It connects when used.
+
+    Calls beyond ``max_connections`` wait for a connection.
 
     Raises:
         ValueError: the address is that of a Cluster, where a client is more than one connection.
@@ -81,5 +83,5 @@ def open_client(address: RedisAddress) -> Redis:
     if address.topology is Topology.CLUSTER:
         raise ValueError("not on a Cluster")
     if address.topology is Topology.SENTINEL:
-        return Redis.from_pool(PrimaryPool(address))
-    return Redis.from_pool(BlockingConnectionPool(**server_options(address)))
+        return Redis.from_pool(PrimaryPool(address, max_connections))
+    return Redis.from_pool(BlockingConnectionPool(**server_options(address, max_connections)))

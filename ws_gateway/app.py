@@ -47,7 +47,9 @@ async def main(environ: Mapping[str, str]) -> None:
         gateway = Gateway(settings, now_ms, tasks)
         discovery = await stack.enter_async_context(open_discovery(settings.process.discovery))
         cache = await stack.enter_async_context(open_cache(settings.cache.url, settings.cache.ttl_s))
-        stream = await stack.enter_async_context(open_stream(settings.stream.url, settings.stream.max_entries))
+        stream = await stack.enter_async_context(
+            open_stream(settings.stream.url, settings.stream.max_entries, settings.stream.streams_count)
+        )
         directory = await stack.enter_async_context(open_directory(settings.api_internal_url, settings.service_token))
         router = await stack.enter_async_context(
             Router(gateway, member=settings.gateway_id, probe_interval_s=settings.probe_interval_s)

@@ -10,7 +10,8 @@ import pytest
 
 from api.eraser import Eraser
 from location_cache.redis import open_cache
-from location_history.stream import open_consumer, open_stream
+from location_history.consumer import open_consumer
+from location_history.stream import open_stream
 from nearby.changes import FriendshipChanged, TokensRevoked
 from nearby.model import HistoryPoint, Location
 from nearby.record import LocationRecord

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from location_history.stream import open_consumer, open_stream
+from location_history.consumer import open_consumer
+from location_history.stream import open_stream
 from nearby.changes import HistoryRetentionChanged
 from nearby.model import HistoryPoint, Location
 from social_graph.erasures import LEASE_S, MAX_WAITING_RANGES, RETENTION_SLACK_S

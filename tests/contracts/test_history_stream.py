@@ -9,8 +9,10 @@ from dataclasses import dataclass, replace
 
 import pytest
 
+from location_history.consumer import RedisHistoryConsumer, open_consumer
+from location_history.entries import StreamEntry
 from location_history.fences import fence_key, is_behind
-from location_history.stream import RedisHistoryConsumer, StreamEntry, open_consumer, open_stream
+from location_history.stream import open_stream
 from nearby.model import HistoryPoint, Location, UserId
 from nearby.ports import HistoryStream
 from tests.support.eventually import eventually

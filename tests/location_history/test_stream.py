@@ -8,7 +8,9 @@ from contextlib import closing
 
 import pytest
 
-from location_history.stream import STREAM, open_consumer, open_stream
+from location_history.consumer import open_consumer
+from location_history.entries import stream_key
+from location_history.stream import open_stream
 from nearby.errors import StoreUnavailable
 from nearby.model import HistoryPoint, Location, UserId
 from redis_topology.answering import CALL_TIMEOUT_S
@@ -89,7 +91,7 @@ async def test_a_server_that_came_back_empty_is_used_again(valkey_servers: Valke
 async def test_an_entry_that_cannot_be_read_is_counted_and_left_for_a_newer_process(
     valkey: ValkeyServer, fields: list[str]
 ) -> None:
-    valkey.command("XADD", "history", "*", *fields)
+    valkey.command("XADD", "history:0", "*", *fields)
     async with open_stream(valkey.url, 1_000) as stream, open_consumer(valkey.url, "one") as consumer:
         await stream.append_many([POINT])
         entries = await eventually(lambda: consumer.read(10))
@@ -107,9 +109,9 @@ async def test_I4_what_was_appended_durably_survives_the_death_of_its_server() -
             for _ in range(5):
                 await stream.append_many([POINT] * 100, durable=True)
                 # Killed at once, many times, since now and then the server holds back what it writes to its file.
-                length = await asyncio.to_thread(server.command, "XLEN", STREAM)
+                length = await asyncio.to_thread(server.command, "XLEN", stream_key(0))
                 await asyncio.to_thread(server.restart)
-                assert await asyncio.to_thread(server.command, "XLEN", STREAM) == length
+                assert await asyncio.to_thread(server.command, "XLEN", stream_key(0)) == length
 
 
 async def test_a_server_without_a_disk_is_not_waited_for(

@@ -14,9 +14,10 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from location_history import sqlite, writer
+from location_history.consumer import RedisHistoryConsumer, open_consumer
 from location_history.metrics import WriterMetrics
 from location_history.stores import open_store
-from location_history.stream import RedisHistoryConsumer, RedisHistoryStream, open_consumer, open_stream
+from location_history.stream import RedisHistoryStream, open_stream
 from location_history.writer import HistoryWriter
 from nearby.model import HistoryPoint, Location, UserId
 from nearby.ports import HistoryStore
@@ -58,7 +59,7 @@ async def running(server: ValkeyServer, path: Path) -> AsyncIterator[Rig]:
         open_consumer(server.url, "one") as consumer,
         open_store(f"sqlite:///{path}", 90, lambda: rig.now_ms) as store,
     ):
-        subject = HistoryWriter(consumer, store, WriterMetrics(registry), lambda: rig.now_ms)
+        subject = HistoryWriter([consumer], store, WriterMetrics(registry), lambda: rig.now_ms)
         rig = Rig(stream, consumer, store, subject, registry, asyncio.Event())
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(subject.run(rig.stop))
@@ -194,7 +195,7 @@ async def test_points_behind_a_fence_are_dropped_and_counted_apart(valkey: Valke
         other = sqlite3.connect(path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         await rig.stream.append_many(points(range(10)))
-        await eventually(lambda: b"one" in valkey.command("XPENDING", "history", "writers"))
+        await eventually(lambda: b"one" in valkey.command("XPENDING", "history:0", "writers"))
         fence = await rig.stream.fence(ALICE, NOW_MS + 3, NOW_MS + 8)
         # The batch is in the writer's hands: the fence is seen before its next attempt.
         await eventually(lambda: rig.metric("points_fenced_total") == 5, within_s=20)

@@ -11,7 +11,8 @@ from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError
 
 from location_cache.redis import open_cache
-from location_history.stream import open_consumer, open_stream
+from location_history.consumer import open_consumer
+from location_history.stream import open_stream
 from nearby.errors import StoreUnavailable
 from nearby.model import HistoryPoint, Location, UserId
 from nearby.record import LocationRecord
@@ -78,6 +79,7 @@ async def test_S10_a_gateway_and_the_api_use_the_cache_and_the_stream_is_the_wri
         open_cache(url_of(server, "gateway"), 600) as gateway,
         open_cache(url_of(server, "api"), 600) as api,
         open_stream(url_of(server, "gateway"), 1_000) as stream,
+        open_stream(url_of(server, "api"), 1_000) as eraser,
         open_consumer(url_of(server, "writer"), "w") as consumer,
     ):
         await gateway.write_many([(ALICE, LocationRecord(0, 1, 1.0, 2.0))])
@@ -87,7 +89,14 @@ async def test_S10_a_gateway_and_the_api_use_the_cache_and_the_stream_is_the_wri
         assert await consumer.read(10) == []  # makes the group
         entries = await consumer.read(10)
         assert [entry.point for entry in entries] == [point]
+        fence = await eraser.fence(ALICE, 0, 2_000)
+        assert not await eraser.passed(fence)
+        assert await consumer.fences([ALICE]) == {ALICE: [fence]}
         await consumer.acknowledge(entries)
+        assert await eraser.passed(fence)
+        await stream.append_many([point], durable=True)
+        await eraser.append_many([point], durable=True)
+        await consumer.acknowledge(await consumer.read(10))
         assert (await consumer.backlog()).entries_count == 0
     async with open_cache(url_of(server, "writer"), 600) as not_ours:
         with pytest.raises(StoreUnavailable, match="NoPermission"):
