@@ -17,7 +17,7 @@ run: $(READY) ## Start the whole stack on this machine with a simulated crowd
 	$(BIN)/nearby up --simulate
 
 test: $(READY) $(JARS)/.ready load-balancers ## Run every test, against real servers
-	$(PYTEST) -n 2 --dist loadgroup -m "not serial"
+	$(PYTEST) -n 3 --dist loadgroup -m "not serial"
 	$(PYTEST) -m serial
 
 # Debian's packages, which the tests run as child processes. Asked for by path: sbin is not on everybody's.

@@ -15,11 +15,15 @@ from urllib.parse import urlsplit
 from prometheus_client import CollectorRegistry
 
 from api.announcer import Announcer
+from api.eraser import Eraser
+from api.exporter import Exporter
 from api.gateways import Gateways
 from api.internal import create_internal_app
 from api.metrics import RequestMetrics
 from api.pauses import end_due_pauses
+from api.pruning import prune_for_ever
 from api.public import create_app
+from api.reports import Reports
 from api.services import Services
 from discovery.announce import Announcement
 from discovery.connect import open_discovery
@@ -28,6 +32,7 @@ from http_port.process import configure_logging, stop_signals
 from http_port.serve import serve
 from location_cache.redis import open_cache
 from location_history.stores import open_store
+from location_history.stream import open_stream
 from nearby.ports import Member, MemberState, Role
 from nearby.settings import ApiSettings, load
 from pubsub_router.router import Router
@@ -61,6 +66,9 @@ async def main(environ: Mapping[str, str]) -> None:
             router.follow(discovery.watch_ring()),
             services.gateways.follow(discovery),
             end_due_pauses(services.graph, services.announcer, asyncio.sleep),
+            services.eraser.run(asyncio.sleep),
+            Exporter(services.graph, services.cache, services.history).run(asyncio.sleep),
+            prune_for_ever(services.graph, asyncio.sleep),
         )
         await parts.enter_async_context(_running(*tasks))
         _log.info("waiting for a pub/sub ring")
@@ -117,10 +125,18 @@ async def _open_services(parts: AsyncExitStack, settings: ApiSettings, router: R
     graph = await parts.enter_async_context(
         open_social_graph(settings.database_url, unix_time_ms, settings.refresh_token_lifetime_s)
     )
+    cache = await parts.enter_async_context(open_cache(settings.cache.url, settings.cache.ttl_s))
+    stream = await parts.enter_async_context(
+        open_stream(settings.stream.url, settings.stream.max_entries, settings.stream.streams_count)
+    )
+    past = settings.history
+    history = await parts.enter_async_context(open_store(past.url, past.retention_days, unix_time_ms, past.cassandra))
     return Services(
         graph=graph,
-        cache=await parts.enter_async_context(open_cache(settings.cache.url, settings.cache.ttl_s)),
-        history=await parts.enter_async_context(open_store(settings.history.url, settings.history.retention_days)),
+        cache=cache,
+        history=history,
+        eraser=Eraser(graph, cache, stream, history, unix_time_ms),
+        reports=Reports(cache, stream, router, unix_time_ms, settings.max_accuracy_m, settings.max_speed_mps),
         announcer=Announcer(graph, router),
         gateways=Gateways(),
         token_keys=settings.token_keys,

@@ -76,6 +76,12 @@ class MeChange(Request):
     password: NewPassword | None = None
 
 
+class AccountDeletion(Request):
+    """The password of the account, for a client that asks for it once more."""
+
+    password: AnyPassword | None = None
+
+
 class NewFriendRequest(Request):
     """Whom to ask: exactly one of the two."""
 
@@ -168,6 +174,12 @@ class FriendRequestPageBody(BaseModel):
 
     items: list[FriendRequestBody]
     next_cursor: str | None
+
+
+class ErasureBody(BaseModel):
+    """An erasure that was begun, and goes on however long it takes."""
+
+    erasure_id: str
 
 
 class FriendEntryBody(BaseModel):

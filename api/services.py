@@ -8,7 +8,9 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from api.announcer import Announcer
+from api.eraser import Eraser
 from api.gateways import Gateways
+from api.reports import Reports
 from nearby.ports import Clock, HistoryStore, LocationCache
 from nearby.tokens import TokenKeys
 from social_graph.graph import SocialGraph
@@ -21,6 +23,8 @@ class Services:
     graph: SocialGraph
     cache: LocationCache
     history: HistoryStore
+    eraser: Eraser
+    reports: Reports
     announcer: Announcer
     gateways: Gateways
     token_keys: TokenKeys

@@ -44,6 +44,8 @@ def configure_logging(level: str) -> None:
     # which may carry what no log should; uvicorn's say nothing new.
     for noisy in ("aiosqlite", "httpx", "uvicorn.error"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    # Cassandra's driver logs each attempt to reach a dead node, with a traceback; the store that uses it says it once.
+    logging.getLogger("cassandra").setLevel(logging.CRITICAL)
 
 
 @asynccontextmanager

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 
 from prometheus_client import CollectorRegistry
 
 from discovery.connect import open_discovery
-from http_port.admin import admin_app
+from http_port.admin import admin_app, bearer_matches
 from http_port.process import configure_logging, stop_signals
 from http_port.serve import serve
+from location_history.admin import count_route
+from location_history.consumer import open_consumers
 from location_history.metrics import WriterMetrics
-from location_history.stores import open_store
-from location_history.stream import open_consumer
+from location_history.stores import open_store, unix_time_ms
 from location_history.writer import HistoryWriter
 from nearby.ports import Member, MemberState, Role
 from nearby.settings import HistoryWriterSettings, load
@@ -32,12 +32,26 @@ async def main(environ: Mapping[str, str]) -> None:
     settings = load(HistoryWriterSettings, environ)
     configure_logging(settings.process.log_level)
     registry = CollectorRegistry()
+    history, stream = settings.history, settings.stream
     async with AsyncExitStack() as parts:
         stop = await parts.enter_async_context(stop_signals())
-        store = await parts.enter_async_context(open_store(settings.history.url, settings.history.retention_days))
-        consumer = await parts.enter_async_context(open_consumer(settings.stream.url, settings.writer_id))
-        writer = HistoryWriter(consumer, store, settings.history.retention_days, WriterMetrics(registry), _now_ms)
-        admin = admin_app(registry, writer.not_ready)
+        store = await parts.enter_async_context(
+            open_store(history.url, history.retention_days, unix_time_ms, history.cassandra)
+        )
+        consumers = await parts.enter_async_context(
+            open_consumers(stream.url, stream.streams_count, settings.writer_id)
+        )
+        writer = HistoryWriter(
+            consumers,
+            store,
+            WriterMetrics(registry),
+            unix_time_ms,
+            linger_s=settings.linger_s,
+            held_count=settings.held_count,
+            max_age_s=settings.max_age_s,
+        )
+        route = count_route(store, lambda authorization: bearer_matches(authorization, settings.admin_token))
+        admin = admin_app(registry, writer.not_ready, [route])
         admin_url = await parts.enter_async_context(serve(admin, settings.host, settings.admin_port))
         discovery = await parts.enter_async_context(open_discovery(settings.process.discovery))
         await parts.enter_async_context(discovery.register(_member(settings.writer_id, admin_url)))
@@ -46,7 +60,3 @@ async def main(environ: Mapping[str, str]) -> None:
 
 def _member(writer_id: str, admin_url: str) -> Member:
     return Member(Role.HISTORY_WRITER, writer_id, MemberState.SERVING, admin_url=admin_url, pid=os.getpid())
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

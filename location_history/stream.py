@@ -1,109 +1,66 @@
-"""The history stream on one Redis or Valkey server, and its consumers.
+"""The history streams on Redis or Valkey servers, as those use them who append.
 
-An entry holds one point: ``u`` the user's id, ``r`` the packed location record, ``f`` 1 if flagged. Entries are deleted
-once they are acknowledged, so the stream's length is what still waits to be stored. ``history:stored`` counts the
-acknowledged ones; an entry that is neither stored nor in the stream was lost to the stream's bound.
+Users are spread over a number of streams, and the streams over the servers. Entries are deleted once they are
+acknowledged, so a stream's length is what still waits to be stored. ``history:N:stored`` counts the acknowledged ones
+of stream N; an entry that is neither acknowledged nor in the stream was lost to the stream's bounds. ``entries.py``
+tells what an entry looks like, ``fences.py`` how deletions hold, and ``consumer.py`` is the other end.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import cast
 
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError, ResponseError
-from redis.maint_notifications import MaintNotificationsConfig
-from redis.typing import EncodableT
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
-from nearby.errors import RecordError, StoreUnavailable
+from location_history.entries import FIELD, RawEntry, decode, encode, stream_key, stream_of
+from location_history.fences import FENCE_KEPT_MS, FENCE_SCRIPT, fence_key, is_behind
+from location_history.redis_calls import answering, client
+from nearby.errors import StoreUnavailable
 from nearby.model import HistoryPoint, UserId
-from nearby.record import LocationRecord, pack, unpack
+from nearby.ports import HistoryFence
 
 _log = logging.getLogger(__name__)
 
-STREAM = "history"
-STORED = "history:stored"
-GROUP = "writers"
-
-SOCKET_TIMEOUT_S = 2.0
-CALL_TIMEOUT_S = 3.0
-"""The bound of a whole call, connecting included."""
+SCAN_COUNT = 1_000
+"""Entries per look at what lies behind a fence."""
 _DISK_TIMEOUT_MS = 1_800
 """An append-only file is written out every second; below the socket time-out."""
-MAX_CONNECTIONS = 16
-BLOCK_MS = 1_000
-"""How long a read waits for new entries; below the socket time-out, or a quiet stream would look frozen."""
-CLAIM_AFTER_S = 15.0
-"""A consumer that has sat on an entry for this long is taken for dead. If it lives after all, an entry is
-stored twice, which changes nothing."""
-
-# One step, because a writer that dies between the parts would make stored points look lost.
-_ACKNOWLEDGE_SCRIPT = """
-local count = redis.call('XACK', KEYS[1], ARGV[1], unpack(ARGV, 2))
-redis.call('XDEL', KEYS[1], unpack(ARGV, 2))
-redis.call('INCRBY', KEYS[2], count)
-return count
-"""
-
-_Entry = tuple[bytes, Mapping[bytes, bytes]]
-"""An entry as the driver returns it: its id and its fields, none if it was trimmed meanwhile."""
-
-
-@dataclass(frozen=True, slots=True)
-class StreamEntry:
-    """One point that waits to be stored, under its id in the stream."""
-
-    entry_id: bytes
-    point: HistoryPoint
-
-
-@dataclass(frozen=True, slots=True)
-class Backlog:
-    """What waits in the stream: how many entries, the age of the oldest, and how many were lost to its bound."""
-
-    entries_count: int
-    oldest_s: float
-    lost_count: int
 
 
 @asynccontextmanager
-async def open_stream(url: str, max_entries: int) -> AsyncIterator[RedisHistoryStream]:
-    """Yield the producer's side of the stream at ``url`` (``redis://``, ``rediss://`` or ``unix://``).
+async def open_stream(urls: str, max_entries: int, streams_count: int = 1) -> AsyncIterator[RedisHistoryStream]:
+    """Yield the producer's side of ``streams_count`` streams at ``urls``, which all processes must spell alike.
 
-    Beyond about ``max_entries`` (the server trims in blocks of 100) the oldest entries are dropped.
+    Each URL is as in :mod:`nearby.redis_address`, not a Cluster's; several are separated by spaces. Beyond about
+    ``max_entries`` in all (a server trims in blocks of 100) the oldest entries of the fullest streams are dropped.
     """
-    async with aclosing(RedisHistoryStream(_client(url), max_entries)) as stream:
-        yield stream
-
-
-@asynccontextmanager
-async def open_consumer(
-    url: str, consumer_id: str, claim_after_s: float = CLAIM_AFTER_S
-) -> AsyncIterator[RedisHistoryConsumer]:
-    """Yield the consumer ``consumer_id`` of the stream at ``url``; ids of live consumers are unique.
-
-    Entries that another consumer has held for ``claim_after_s`` seconds are taken from it.
-    """
-    async with aclosing(RedisHistoryConsumer(_client(url), consumer_id, claim_after_s)) as consumer:
-        yield consumer
+    async with AsyncExitStack() as closing:
+        servers = []
+        for url in urls.split():
+            server = client(url)
+            closing.push_async_callback(server.aclose)
+            servers.append(server)
+        yield RedisHistoryStream(servers, max_entries, streams_count)
 
 
 class RedisHistoryStream:
-    """The port ``HistoryStream``. A call takes :data:`CALL_TIMEOUT_S` at most."""
+    """The port ``HistoryStream``. A call takes :data:`redis_topology.answering.CALL_TIMEOUT_S` at most."""
 
-    def __init__(self, client: Redis, max_entries: int) -> None:
-        self._client = client
-        self._max_entries = max_entries
-        self._has_disk = True
+    def __init__(self, servers: Sequence[Redis], max_entries: int, streams_count: int) -> None:
+        self._servers = servers
+        self._max_entries = -(-max_entries // streams_count)
+        self._streams_count = streams_count
+        self._without_disk: set[Redis] = set()
 
     async def append_many(self, points: Sequence[HistoryPoint], *, durable: bool = False) -> None:
-        """Append ``points`` in their order; ``durable`` waits for the server's disk, if it has one.
+        """Append ``points``, those of one user in their order; ``durable`` waits for the servers' disks.
+
+        A server that is set up without a disk is not waited for.
 
         Raises:
             StoreUnavailable: some, all or none were appended. Appending again is safe.
@@ -111,213 +68,82 @@ class RedisHistoryStream:
         """
         if not points:
             return
-        entries = [_fields(point) for point in points]
-        async with _answering(), self._client.pipeline(transaction=False) as pipeline:
-            for fields in entries:
-                pipeline.xadd(STREAM, fields, maxlen=self._max_entries, approximate=True)
-            if durable and self._has_disk:
-                pipeline.execute_command("WAITAOF", 1, 0, _DISK_TIMEOUT_MS)
-            replies = await pipeline.execute(raise_on_error=False)
-        self._check(replies[: len(entries)], replies[len(entries) :])
+        by_server: dict[Redis, list[tuple[str, bytes]]] = {}
+        for point in points:
+            number = stream_of(point.user_id, self._streams_count)
+            entries = by_server.setdefault(self._server(number), [])
+            entries.append((stream_key(number), encode(point)))
+        if len(by_server) == 1:
+            [(server, entries)] = by_server.items()
+            await self._append(server, entries, durable)
+            return
+        results = await asyncio.gather(
+            *(self._append(server, entries, durable) for server, entries in by_server.items()), return_exceptions=True
+        )
+        for result in results:
+            if result is not None:
+                raise result
+
+    async def fence(self, user_id: UserId, from_ms: int, to_ms: int, lasting_s: float = 0) -> HistoryFence:
+        """Put up a fence now; what is appended during the next ``lasting_s`` seconds lies behind it, too.
+
+        Raises:
+            StoreUnavailable: whether it stands is not known. Putting up another is safe.
+        """
+        number = stream_of(user_id, self._streams_count)
+        keys = fence_key(user_id), stream_key(number)
+        arguments = [str(value) for value in (from_ms, to_ms, round(lasting_s * 1000), FENCE_KEPT_MS)]
+        async with answering():
+            at_ms, until_ms = await self._server(number).eval(FENCE_SCRIPT, 2, *keys, *arguments)
+        return HistoryFence(user_id, from_ms, to_ms, at_ms, until_ms)
+
+    async def passed(self, fence: HistoryFence) -> bool:
+        """Whether nothing appended before ``fence.at_ms`` that lies behind ``fence`` waits in the stream any more.
+
+        Entries that this process cannot read count as not there: the newer process that can drops them.
+
+        Raises:
+            StoreUnavailable: the server did not answer.
+        """
+        number = stream_of(fence.user_id, self._streams_count)
+        after = b"-"
+        last = f"({fence.at_ms}-0"
+        while True:
+            async with answering():
+                reply = await self._server(number).xrange(stream_key(number), min=after, max=last, count=SCAN_COUNT)
+            found = cast(list[RawEntry], reply)
+            entries = (decode(entry_id, fields) for entry_id, fields in found if fields is not None)
+            if any(entry is not None and is_behind(entry.point, fence) for entry in entries):
+                return False
+            if len(found) < SCAN_COUNT:
+                return True
+            after = b"(" + found[-1][0]
 
     async def aclose(self) -> None:
         """Close the connections. Idempotent."""
-        await self._client.aclose()
+        for server in self._servers:
+            await server.aclose()
 
-    def _check(self, appended: Sequence[object], on_disk: Sequence[object]) -> None:
+    def _server(self, number: int) -> Redis:
+        return self._servers[number % len(self._servers)]
+
+    async def _append(self, server: Redis, entries: Sequence[tuple[str, bytes]], durable: bool) -> None:
+        async with answering(), server.pipeline(transaction=False) as pipeline:
+            for key, value in entries:
+                pipeline.execute_command("XADD", key, "MAXLEN", "~", self._max_entries, "*", FIELD, value)
+            if durable and server not in self._without_disk:
+                pipeline.execute_command("WAITAOF", 1, 0, _DISK_TIMEOUT_MS)
+            replies = await pipeline.execute(raise_on_error=False)
+        self._check(server, replies[: len(entries)], replies[len(entries) :])
+
+    def _check(self, server: Redis, appended: Sequence[object], on_disk: Sequence[object]) -> None:
         for reply in appended:
             if isinstance(reply, Exception):
                 raise StoreUnavailable("history_stream", f"{type(reply).__name__}: {reply}") from reply
         for reply in on_disk:
             if isinstance(reply, ResponseError):
                 # No append-only file, or a server older than the command: whoever runs it chose so.
-                self._has_disk = False
+                self._without_disk.add(server)
                 _log.warning("acknowledged batches may not survive the history stream's server: %s", reply)
-            elif not cast(list[int], reply)[0]:
+            elif isinstance(reply, Exception) or not cast(list[int], reply)[0]:
                 raise StoreUnavailable("history_stream", "not on disk in time")
-
-
-class RedisHistoryConsumer:
-    """One member of the consumer group. For one task at a time.
-
-    What is read stays this consumer's until acknowledged, and is read again after an error, after a restart
-    under the same id, or by another consumer. ``unreadable_count`` counts entries that are no points of ours:
-    they stay in the stream, since a newer process of a rolling upgrade may know them.
-    """
-
-    def __init__(self, client: Redis, consumer_id: str, claim_after_s: float) -> None:
-        self.unreadable_count = 0
-        self._client = client
-        self._consumer_id = consumer_id
-        self._claim_after_ms = round(claim_after_s * 1000)
-        self._claim_cursor: bytes = b"0-0"
-        self._next_claim_s = 0.0
-        # Where to go on among the entries that are ours already; None once there are none left.
-        self._own_cursor: bytes | None = b"0"
-
-    async def read(self, limit: int) -> list[StreamEntry]:
-        """Return up to ``limit`` entries: our own unfinished ones, then those of the dead, then new ones.
-
-        Waits :data:`BLOCK_MS` for new ones; an empty list means only that it is time to look again.
-
-        Raises:
-            StoreUnavailable: the server did not answer.
-        """
-        try:
-            async with _answering():
-                return await self._next(limit)
-        except StoreUnavailable:
-            # An answer that was lost on its way may have made entries ours.
-            self._own_cursor = b"0"
-            raise
-
-    async def acknowledge(self, entries: Sequence[StreamEntry]) -> None:
-        """Remove ``entries`` from the stream: they are stored.
-
-        Raises:
-            StoreUnavailable: whether they were removed is not known; they may be read again.
-        """
-        if not entries:
-            return
-        ids = [entry.entry_id for entry in entries]
-        try:
-            async with _answering():
-                await self._client.eval(_ACKNOWLEDGE_SCRIPT, 2, STREAM, STORED, GROUP, *ids)
-        except StoreUnavailable:
-            self._own_cursor = b"0"
-            raise
-
-    async def backlog(self) -> Backlog:
-        """Return what waits in the stream now, by the server's clock.
-
-        Raises:
-            StoreUnavailable: the server did not answer.
-        """
-        async with _answering():
-            if not await self._client.exists(STREAM):
-                return Backlog(0, 0.0, 0)
-            async with self._client.pipeline(transaction=True) as pipeline:
-                pipeline.xinfo_stream(STREAM)
-                pipeline.get(STORED)
-                pipeline.time()
-                info, stored, (now_s, now_us) = await pipeline.execute()
-        length, first = info["length"], info["first-entry"]
-        oldest_s = now_s + now_us / 1e6 - _instant_s(first[0]) if first else 0.0
-        return Backlog(length, max(0.0, oldest_s), info["entries-added"] - int(stored or 0) - length)
-
-    async def aclose(self) -> None:
-        """Close the connections. Idempotent."""
-        await self._client.aclose()
-
-    async def _next(self, limit: int) -> list[StreamEntry]:
-        try:
-            return await self._own(limit) or await self._claimed(limit) or await self._new(limit)
-        except ResponseError as error:
-            if not str(error).startswith("NOGROUP"):
-                raise
-            await self._create_group()
-            return []
-
-    async def _own(self, limit: int) -> list[StreamEntry]:
-        if self._own_cursor is None:
-            return []
-        found = await self._read_group(self._own_cursor, limit, block_ms=None)
-        self._own_cursor = found[-1][0] if found else None
-        return await self._entries(found)
-
-    async def _claimed(self, limit: int) -> list[StreamEntry]:
-        now_s = asyncio.get_running_loop().time()
-        if now_s < self._next_claim_s:
-            return []
-        self._claim_cursor, found, _ = await self._client.xautoclaim(
-            STREAM, GROUP, self._consumer_id, self._claim_after_ms, self._claim_cursor, count=limit
-        )
-        if self._claim_cursor == b"0-0":
-            self._next_claim_s = now_s + self._claim_after_ms / 1000 / 3
-        return await self._entries(found)
-
-    async def _new(self, limit: int) -> list[StreamEntry]:
-        return await self._entries(await self._read_group(b">", limit, block_ms=BLOCK_MS))
-
-    async def _read_group(self, after: bytes, limit: int, block_ms: int | None) -> list[_Entry]:
-        reply = await self._client.xreadgroup(GROUP, self._consumer_id, {STREAM: after}, count=limit, block=block_ms)
-        # RESP3: a map of the streams that have entries; redis-py wraps each one's entries in one more list.
-        entries = cast(dict[bytes, list[list[_Entry]]], reply).get(STREAM.encode(), [[]])
-        return entries[0]
-
-    async def _entries(self, found: Sequence[_Entry]) -> list[StreamEntry]:
-        trimmed = [entry_id for entry_id, fields in found if not fields]
-        if trimmed:
-            # Lost to the stream's bound while they were ours; nothing is left to store.
-            await self._client.xack(STREAM, GROUP, *trimmed)
-        entries: list[StreamEntry] = []
-        for entry_id, fields in found:
-            if not fields:
-                continue
-            try:
-                entries.append(StreamEntry(entry_id, _point(fields)))
-            except (RecordError, KeyError, UnicodeDecodeError):
-                self.unreadable_count += 1
-        return entries
-
-    async def _create_group(self) -> None:
-        try:
-            await self._client.xgroup_create(STREAM, GROUP, id="0", mkstream=True)
-        except ResponseError as error:
-            if not str(error).startswith("BUSYGROUP"):
-                raise
-
-
-def _fields(point: HistoryPoint) -> dict[EncodableT, EncodableT]:
-    return {
-        "u": point.user_id,
-        "r": pack(LocationRecord.of(point.location)),
-        "f": b"1" if point.flagged else b"0",
-    }
-
-
-def _point(fields: Mapping[bytes, bytes]) -> HistoryPoint:
-    return HistoryPoint(UserId(fields[b"u"].decode()), unpack(fields[b"r"]).location, fields[b"f"] == b"1")
-
-
-def _instant_s(entry_id: bytes) -> float:
-    return int(entry_id.split(b"-")[0]) / 1000
-
-
-def _client(url: str) -> Redis:
-    return Redis.from_pool(
-        BlockingConnectionPool.from_url(
-            url,
-            max_connections=MAX_CONNECTIONS,
-            timeout=SOCKET_TIMEOUT_S,
-            protocol=3,
-            socket_timeout=SOCKET_TIMEOUT_S,
-            socket_connect_timeout=SOCKET_TIMEOUT_S,
-            # An outage is told at once: callers have their own way to live with it.
-            retry=Retry(NoBackoff(), 0),
-            driver_info=None,  # naming the client to the server looks its version up on disk
-            maint_notifications_config=MaintNotificationsConfig(enabled=False),
-        )
-    )
-
-
-@asynccontextmanager
-async def _answering() -> AsyncIterator[None]:
-    """Bound a call and turn what the driver raises into ``StoreUnavailable``."""
-    task = asyncio.current_task()
-    assert task is not None
-    cancelled_before = task.cancelling()
-    try:
-        async with asyncio.timeout(CALL_TIMEOUT_S):
-            yield
-    except (RedisError, OSError) as error:
-        _raise_lost_cancellation(task, cancelled_before)
-        raise StoreUnavailable("history_stream", f"{type(error).__name__}: {error}") from error
-    _raise_lost_cancellation(task, cancelled_before)
-
-
-def _raise_lost_cancellation(task: asyncio.Task[object], cancelled_before: int) -> None:
-    # The driver uses asyncio.wait_for, which before Python 3.12 loses a cancellation that meets its result
-    # (bpo-42130); whoever cancelled us would wait for ever.
-    if task.cancelling() > cancelled_before:
-        raise asyncio.CancelledError

@@ -1,148 +1,109 @@
-"""From the history stream into the history store: a point is acknowledged to the stream only once it is stored.
-
-While the store is away nothing is acknowledged and the stream holds on; while the stream is away there is nothing
-to do. A writer that dies leaves its unfinished entries to the others. So each point is stored at least once,
-and the store keeps it once.
-"""
+"""The history writer: a lane for each stream, and beside them what is done once in a while."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import logging
-import random
 from collections.abc import Sequence
 
+from location_history.consumer import Backlog, RedisHistoryConsumer
+from location_history.gathering import Gathering
+from location_history.lane import BATCH_COUNT, Lane
 from location_history.metrics import WriterMetrics
-from location_history.stream import RedisHistoryConsumer, StreamEntry
+from location_history.outages import Outages
 from nearby.errors import StoreUnavailable
 from nearby.ports import Clock, HistoryStore
 
-_log = logging.getLogger(__name__)
-
-BATCH_COUNT = 512
-"""Points per write: one transaction each, so an fsync is shared by this many."""
-FIRST_DELAY_S = 0.2
-MAX_DELAY_S = 5.0
-"""The bounds of the back-off; it doubles in between."""
 MEASURE_INTERVAL_S = 5.0
 EXPIRE_INTERVAL_S = 3_600.0
-_DAY_MS = 86_400_000
+READ_AHEAD = 2
+"""Batches that a lane holds where nothing lingers: one that is being stored, and the next."""
+MAX_AGE_S = 7 * 86_400.0
+"""A fence stands for a day longer."""
 
 
 class HistoryWriter:
-    """Moves points from ``consumer`` to ``store``; owns neither."""
+    """Moves points from ``consumers``, one for each stream, to ``store``; owns none of them.
+
+    Points linger for ``linger_s`` seconds (0: not at all), ``held_count`` of them at most, for others of their user and
+    day. Entries that have waited for ``max_age_s`` seconds leave the streams, and are lost.
+    """
 
     def __init__(
         self,
-        consumer: RedisHistoryConsumer,
+        consumers: Sequence[RedisHistoryConsumer],
         store: HistoryStore,
-        retention_days: float,
         metrics: WriterMetrics,
         clock: Clock,
+        *,
+        linger_s: float = 0.0,
+        held_count: int = 100_000,
+        max_age_s: float = MAX_AGE_S,
     ) -> None:
-        self._consumer = consumer
+        self._consumers = consumers
         self._store = store
-        self._retention_ms = round(retention_days * _DAY_MS)
         self._metrics = metrics
         self._clock = clock
-        self._stop = asyncio.Event()
-        self._away: dict[str, StoreUnavailable] = {}
+        self._max_age_s = max_age_s
+        self._outages = Outages(metrics)
+        limit_count = held_count // len(consumers) if linger_s else READ_AHEAD * BATCH_COUNT
+        self._lanes = [
+            Lane(consumer, store, Gathering(linger_s, limit_count), metrics, self._outages) for consumer in consumers
+        ]
 
     def not_ready(self) -> str | None:
         """Return what keeps points from being stored at the moment, ``None`` if nothing does."""
-        return "; ".join(str(error) for error in self._away.values()) or None
+        return self._outages.reason()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Write until ``stop`` is set; then finish the batch in hand, if the store takes it, and return.
+        """Write until ``stop`` is set; then finish what is in hand, as long as the store takes it, and return.
 
         Cancelling is safe too: what was not acknowledged is read again by whoever comes next.
         """
-        self._stop = stop
         async with asyncio.TaskGroup() as tasks:
             beside = [
-                tasks.create_task(self._measure_forever(), name="measure the stream"),
+                tasks.create_task(self._measure_forever(), name="measure the streams"),
                 tasks.create_task(self._expire_forever(), name="delete expired points"),
             ]
             try:
-                while not stop.is_set():
-                    await self._write_batch(await self._read_batch())
+                async with asyncio.TaskGroup() as lanes:
+                    for lane in self._lanes:
+                        lanes.create_task(lane.run(stop), name="store a stream")
             finally:
                 for task in beside:
                     task.cancel()
 
     async def expire(self) -> int:
-        """Delete the points that are older than the retention and return how many.
+        """Free the points that have ended, where the store does not by itself, and return how many.
 
         Raises:
             StoreUnavailable: some may have been deleted.
         """
-        deleted_count = await self._store.delete_expired(self._clock() - self._retention_ms)
+        deleted_count = await self._store.delete_expired(self._clock())
         self._metrics.expired.inc(deleted_count)
         return deleted_count
-
-    async def _read_batch(self) -> list[StreamEntry]:
-        """Return the next entries; empty if there are none for now, or on stopping."""
-        delay_s = FIRST_DELAY_S
-        while not self._stop.is_set():
-            try:
-                entries = await self._consumer.read(BATCH_COUNT)
-            except StoreUnavailable as error:
-                delay_s = await self._back_off(error, delay_s)
-            else:
-                self._answered("history_stream")
-                self._metrics.unreadable.set(self._consumer.unreadable_count)
-                return entries
-        return []
-
-    async def _write_batch(self, entries: Sequence[StreamEntry]) -> None:
-        """Store ``entries`` however long it takes, then acknowledge them; on stopping try once and give up."""
-        delay_s = FIRST_DELAY_S
-        while entries:
-            try:
-                await self._store.write_many([entry.point for entry in entries])
-                self._answered("history")
-                await self._consumer.acknowledge(entries)
-                self._metrics.written.inc(len(entries))
-                return
-            except StoreUnavailable as error:
-                if error.store == "history_stream" or self._stop.is_set():
-                    # Stored or not, they are still ours in the stream and will be read again.
-                    self._failed(error)
-                    return
-                delay_s = await self._back_off(error, delay_s)
-
-    async def _back_off(self, error: StoreUnavailable, delay_s: float) -> float:
-        """Wait for up to ``delay_s`` seconds or until stopping; return the next delay."""
-        self._failed(error)
-        # Half of it at random, so that writers do not come back as one.
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(delay_s * random.uniform(0.5, 1)):  # noqa: S311
-                await self._stop.wait()
-        return min(2 * delay_s, MAX_DELAY_S)
 
     async def _measure_forever(self) -> None:
         while True:
             try:
-                self._metrics.show(await self._consumer.backlog())
+                await self._measure()
             except StoreUnavailable as error:
-                self._failed(error)
+                self._outages.failed(error)
             await asyncio.sleep(MEASURE_INTERVAL_S)
+
+    async def _measure(self) -> None:
+        backlogs: list[Backlog] = []
+        for consumer in self._consumers:
+            await consumer.trim(self._max_age_s)
+            backlogs.append(await consumer.backlog())
+        self._metrics.show(backlogs)
+        self._metrics.unreadable.set(sum(consumer.unreadable_count for consumer in self._consumers))
+        self._metrics.held.set(sum(lane.held_count for lane in self._lanes))
+        self._metrics.streams.set(sum(lane.is_ours for lane in self._lanes))
 
     async def _expire_forever(self) -> None:
         while True:
             try:
                 await self.expire()
             except StoreUnavailable as error:
-                self._failed(error)
+                self._outages.failed(error)
             await asyncio.sleep(EXPIRE_INTERVAL_S)
-
-    def _failed(self, error: StoreUnavailable) -> None:
-        self._metrics.failures.labels(error.store).inc()
-        if error.store not in self._away:
-            _log.warning("%s", error)
-        self._away[error.store] = error
-
-    def _answered(self, store: str) -> None:
-        if self._away.pop(store, None) is not None:
-            _log.info("%s answers again", store)

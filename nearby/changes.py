@@ -50,7 +50,15 @@ class TokensRevoked(msgspec.Struct, frozen=True, tag="tokens_revoked", tag_field
     valid_from_ms: int
 
 
-Change = FriendshipChanged | SharingChanged | TokensRevoked
+class HistoryRetentionChanged(msgspec.Struct, frozen=True, tag="history_retention", tag_field="kind"):
+    """The points of ``user_id`` are kept for ``retention_s`` seconds; 0: not at all, null: as long as by default."""
+
+    sequence: int
+    user_id: UserId
+    retention_s: int | None
+
+
+Change = FriendshipChanged | SharingChanged | TokensRevoked | HistoryRetentionChanged
 
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Change] = msgspec.json.Decoder(Change)
@@ -75,5 +83,5 @@ def concerns(change: Change) -> tuple[UserId, ...]:
     match change:
         case FriendshipChanged():
             return change.user_id, change.friend_id
-        case SharingChanged() | TokensRevoked():
+        case SharingChanged() | TokensRevoked() | HistoryRetentionChanged():
             return (change.user_id,)

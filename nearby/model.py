@@ -57,11 +57,16 @@ class HistoryPoint:
     """One accepted fix on its way into the history.
 
     ``flagged`` marks a fix that is kept but was never shown to friends (accuracy or jump, protocol §4).
+    ``retention_s`` is how long its owner wants it kept, from its recording on; ``None``: as long as the store keeps
+    points by default, which is also the most. ``accepted_at_ms`` is when the history stream took it, by the stream
+    server's clock (the id of its entry); 0 before that. A store uses these two and does not give them back.
     """
 
     user_id: UserId
     location: Location
     flagged: bool = False
+    retention_s: int | None = None
+    accepted_at_ms: int = 0
 
 
 class FriendEdge(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -86,6 +91,7 @@ class FriendList:
 
     ``sharing`` is this user's own switch and ``limits`` the rest of what they say to everyone. Access tokens issued
     before ``tokens_valid_from_ms`` are revoked.
+    ``history_retention_s`` is how long the user wants points kept; 0: not at all, ``None``: as long as by default.
     """
 
     user_id: UserId
@@ -93,4 +99,5 @@ class FriendList:
     sharing: bool
     tokens_valid_from_ms: int
     friends: tuple[FriendEdge, ...]
+    history_retention_s: int | None = None
     limits: Limits = NO_LIMITS

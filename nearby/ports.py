@@ -52,12 +52,17 @@ class LocationCache(Protocol):
 
     The TTL runs by the cache server's clock. Order is by ``recorded_at_ms``: an older record never replaces a
     newer one, whoever writes it and whenever it arrives. Versions of one user grow strictly.
+
+    A cache that fails over to a standby may lose its latest writes, and one that restarts may lose all. So ``None``
+    means unknown, never gone: whoever knows better goes on knowing. After such a loss an older record may be taken;
+    its version still exceeds what its writer has heard of (docs/location-cache.md).
     """
 
     async def write_many(self, entries: Sequence[tuple[UserId, LocationRecord]]) -> list[WriteResult]:
         """Store each record unless one as recent is known; return the results in the same order.
 
-        The records' own versions are ignored. Entries of one user in one call are taken in their order.
+        A record's own version is the newest that its writer has heard of for that user, 0 for none; the one given
+        exceeds it. Entries of one user in one call are taken in their order.
 
         Raises:
             StoreUnavailable: some, all or none were written. Writing again is safe.
@@ -70,11 +75,40 @@ class LocationCache(Protocol):
             StoreUnavailable: nothing is known about any of them, which is not the same as ``None``.
         """
 
+    async def erase(self, user_id: UserId, fence_s: float) -> None:
+        """Forget ``user_id``, and refuse what is written of them during the next ``fence_s`` seconds.
+
+        Raises:
+            StoreUnavailable: whether that happened is not known. Erasing again is safe.
+        """
+
+    async def now_ms(self) -> int:
+        """Return the cache's clock, Unix milliseconds; where it is several servers, the one in the middle.
+
+        Raises:
+            StoreUnavailable: no server answered.
+        """
+
     async def aclose(self) -> None:
         """Close the connections. Idempotent."""
 
 
 # ------------------------------------------------------------------------------------------- history
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryFence:
+    """A line in the history stream of ``user_id``: what lies behind it must not reach the store any more.
+
+    Behind it lies what was recorded in [``from_ms``, ``to_ms``) and appended before ``until_ms``. ``at_ms`` is when
+    the fence was put up, at most ``until_ms``. Both are by the stream server's clock.
+    """
+
+    user_id: UserId
+    from_ms: int
+    to_ms: int
+    at_ms: int
+    until_ms: int
 
 
 class HistoryStream(Protocol):
@@ -91,6 +125,24 @@ class HistoryStream(Protocol):
                 stored once per user and instant.
         """
 
+    async def fence(self, user_id: UserId, from_ms: int, to_ms: int, lasting_s: float = 0) -> HistoryFence:
+        """Put up a fence now; what is appended during the next ``lasting_s`` seconds lies behind it, too.
+
+        Writers drop what lies behind it; it stands for longer than anything can wait in the stream.
+
+        Raises:
+            StoreUnavailable: whether it stands is not known. Putting up another is safe.
+        """
+
+    async def passed(self, fence: HistoryFence) -> bool:
+        """Whether nothing appended before ``fence.at_ms`` that lies behind ``fence`` waits in the stream any more.
+
+        Then deleting up to ``fence.until_ms`` from the store is final: see :meth:`HistoryStore.delete`.
+
+        Raises:
+            StoreUnavailable: the server did not answer.
+        """
+
     async def aclose(self) -> None:
         """Close the connections. Idempotent."""
 
@@ -104,10 +156,14 @@ class HistoryPage:
 
 
 class HistoryStore(Protocol):
-    """Where everybody's past lives. One point per user and ``recorded_at_ms``; writing it again changes nothing."""
+    """Where everybody's past lives. One point per user and ``recorded_at_ms``; writing it again changes nothing.
+
+    Each point ends by itself: ``retention_s`` after its recording, or after the retention of the store where that is
+    ``None`` or longer.
+    """
 
     async def write_many(self, points: Sequence[HistoryPoint]) -> None:
-        """Store ``points`` durably before returning.
+        """Store ``points`` durably before returning; those that have ended or were deleted already are dropped.
 
         Raises:
             StoreUnavailable: some, all or none were stored. Writing again is safe.
@@ -122,8 +178,19 @@ class HistoryStore(Protocol):
             StoreUnavailable: the store did not answer.
         """
 
-    async def delete_expired(self, before_ms: int) -> int:
-        """Delete every point recorded before ``before_ms`` and return how many; retention of stores without TTL.
+    async def delete(self, user_id: UserId, from_ms: int, to_ms: int, accepted_before_ms: int) -> None:
+        """Delete points recorded in [``from_ms``, ``to_ms``) that the stream accepted before ``accepted_before_ms``.
+
+        Such a point stays deleted: a writer that hung and writes it later changes nothing.
+
+        Raises:
+            StoreUnavailable: some, all or none were deleted. Deleting again is safe.
+        """
+
+    async def delete_expired(self, now_ms: int) -> int:
+        """Free the points that have ended by ``now_ms`` and return how many; 0 where the store does so by itself.
+
+        Nobody reads them before that, either.
 
         Raises:
             StoreUnavailable: the store did not answer.

@@ -16,6 +16,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, TypeVar
 
+from nearby import redis_address
 from nearby.errors import SettingsError
 from nearby.tokens import MIN_KEY_BYTES, TokenKeys
 
@@ -51,7 +52,7 @@ def setting(
     """Declare a field read from variable ``name``; without ``default`` the variable must be set."""
     shown = None if default is _REQUIRED else str(default)
     variable = Variable(name, shown, allowed, meaning)
-    return dataclasses.field(metadata={"variable": variable, "parse": parse})
+    return dataclasses.field(metadata={"variable": variable, "parse": parse}, repr=parse not in _MAY_HOLD_A_PASSWORD)
 
 
 def load(kind: type[S], environ: Mapping[str, str]) -> S:
@@ -73,7 +74,8 @@ def load(kind: type[S], environ: Mapping[str, str]) -> S:
             values[spec.name] = spec.metadata["parse"](text)
         except (ValueError, binascii.Error) as error:
             secret = spec.metadata["parse"] in (parse_secret, optional_credentials, parse_keys)
-            raise SettingsError(variable.name, "…" if secret else text, variable.allowed) from error
+            shown = redis_address.masked(text) if spec.metadata["parse"] in _MAY_HOLD_A_PASSWORD else text
+            raise SettingsError(variable.name, "…" if secret else shown, variable.allowed) from error
     return kind(**values)
 
 
@@ -132,6 +134,27 @@ def url(*schemes: str) -> Callable[[str], str]:
     return parse
 
 
+def redis_servers(text: str) -> str:
+    """Take the address of Redis servers of any topology; see :mod:`nearby.redis_address`."""
+    redis_address.parse(text)
+    return text
+
+
+def redis_server(text: str) -> str:
+    """Take the address of one Redis server, or of the Sentinels that name it."""
+    if redis_address.parse(text).topology is redis_address.Topology.CLUSTER:
+        raise ValueError("not on a Cluster")
+    return text
+
+
+def redis_server_list(text: str) -> str:
+    """Take the addresses of one or several such servers, separated by spaces (some have commas)."""
+    return " ".join(redis_server(word) for word in text.split() or ("",))
+
+
+_MAY_HOLD_A_PASSWORD = (redis_servers, redis_server_list)
+
+
 def words(text: str) -> tuple[str, ...]:
     """Parse a comma-separated list; empty text is an empty list."""
     return tuple(word for part in text.split(",") if (word := part.strip()))
@@ -163,6 +186,19 @@ def nonempty(text: str) -> str:
     if not text:
         raise ValueError(text)
     return text
+
+
+def replicas(text: str) -> dict[str, int]:
+    """Parse ``DATACENTER=COUNT[,DATACENTER=COUNT…]``."""
+    counts: dict[str, int] = {}
+    for word in words(text):
+        name, _, count = word.partition("=")
+        if not name.replace("-", "").replace("_", "").isalnum() or name in counts:
+            raise ValueError(text)
+        counts[name] = integer(1, 100)(count)
+    if not counts:
+        raise ValueError(text)
+    return counts
 
 
 def boolean(text: str) -> bool:
@@ -211,8 +247,6 @@ def parse_keys(text: str) -> TokenKeys:
 MIN_INTERVALS_PER_TTL = 3
 """A client may lose two reports in a row and still not vanish from its friends' maps."""
 
-_REDIS = ("redis", "rediss", "unix")
-
 # Declared once, read by several processes.
 
 
@@ -249,6 +283,26 @@ def _radius_m() -> Any:
         default="8047",
         allowed="50 to 50000",
         meaning="the radius of a viewer who chose none, metres (8047: five miles)",
+    )
+
+
+def _max_speed_mps() -> Any:
+    return setting(
+        "NEARBY_MAX_SPEED_MPS",
+        number(0, 100_000),
+        default="278",
+        allowed="0 to 100000",
+        meaning="a faster jump (metres per second) is not shown until a second fix agrees with it; 0: no limit",
+    )
+
+
+def _max_accuracy_m() -> Any:
+    return setting(
+        "NEARBY_MAX_ACCURACY_M",
+        number(0, 100_000),
+        default="5000",
+        allowed="0 to 100000",
+        meaning="a fix less accurate than this (metres) is not shown; 0: no limit",
     )
 
 
@@ -333,9 +387,10 @@ class CacheSettings:
 
     url: str = setting(
         "NEARBY_CACHE_URL",
-        url(*_REDIS),
-        allowed="redis://HOST:PORT, rediss://HOST:PORT or unix:///SOCKET",
-        meaning="the location cache",
+        redis_servers,
+        allowed="redis://HOST:PORT, unix:///SOCKET, redis+sentinel://HOST:PORT,…/SERVICE or "
+        "redis+cluster://HOST:PORT,…; rediss… for TLS",
+        meaning="the location cache (location-cache.md)",
     )
     ttl_s: int = setting(
         "NEARBY_INACTIVE_AFTER_S",
@@ -352,16 +407,72 @@ class StreamSettings:
 
     url: str = setting(
         "NEARBY_HISTORY_STREAM_URL",
-        url(*_REDIS),
-        allowed="redis://HOST:PORT, rediss://HOST:PORT or unix:///SOCKET",
-        meaning="the server of the history stream",
+        redis_server_list,
+        allowed="redis://HOST:PORT, unix:///SOCKET or redis+sentinel://HOST:PORT,…/SERVICE; rediss… for TLS; "
+        "several separated by spaces",
+        meaning="the servers of the history streams, which take turns: the first has streams 0, N, 2N …",
+    )
+    streams_count: int = setting(
+        "NEARBY_HISTORY_STREAMS",
+        integer(1, 64),
+        default="4",
+        allowed="1 to 64",
+        meaning="streams that users are spread over; as many history writers can share the work",
     )
     max_entries: int = setting(
         "NEARBY_HISTORY_STREAM_MAX",
         integer(1_000, 1_000_000_000),
         default="1000000",
         allowed="1000 to 1000000000",
-        meaning="points the stream may hold while the history store is away; older ones are lost and counted",
+        meaning="points the streams may hold while the history store is away; older ones are lost and counted",
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CassandraSettings:
+    """How to speak to Cassandra. ``auth`` and the files are ``None`` if not set."""
+
+    consistency: str = setting(
+        "NEARBY_CASSANDRA_CONSISTENCY",
+        one_of("ONE", "LOCAL_ONE", "TWO", "QUORUM", "LOCAL_QUORUM", "ALL"),
+        default="LOCAL_QUORUM",
+        allowed="ONE, LOCAL_ONE, TWO, QUORUM, LOCAL_QUORUM, ALL",
+        meaning="how many replicas must have taken a point before it counts as stored, and how many are asked",
+    )
+    datacenter: str = setting(
+        "NEARBY_CASSANDRA_DATACENTER",
+        str,
+        default="",
+        allowed="a name, or empty",
+        meaning="the datacenter whose nodes are used; empty: that of the first node that answers",
+    )
+    auth: Secret | None = setting(
+        "NEARBY_CASSANDRA_AUTH",
+        optional_credentials,
+        default="",
+        allowed="USER:PASSWORD, or empty",
+        meaning="how to log in to Cassandra; empty: not at all",
+    )
+    auth_file: Path | None = setting(
+        "NEARBY_CASSANDRA_AUTH_FILE",
+        optional_path,
+        default="",
+        allowed="a path, or empty",
+        meaning="a file that holds USER:PASSWORD, in place of `NEARBY_CASSANDRA_AUTH`; read at each connection",
+    )
+    ca_file: Path | None = setting(
+        "NEARBY_CASSANDRA_CA_FILE",
+        optional_path,
+        default="",
+        allowed="a path, or empty",
+        meaning="whose certificates to believe (PEM); empty: no TLS",
+    )
+    client_file: Path | None = setting(
+        "NEARBY_CASSANDRA_CLIENT_FILE",
+        optional_path,
+        default="",
+        allowed="a path, or empty",
+        meaning="our own certificate and key (PEM) for a Cassandra that asks for one",
     )
 
 
@@ -371,10 +482,11 @@ class HistorySettings:
 
     url: str = setting(
         "NEARBY_HISTORY_URL",
-        url("sqlite"),
-        allowed="sqlite:///FILE",
+        url("sqlite", "cassandra"),
+        allowed="sqlite:///FILE or cassandra://HOST[:PORT][,HOST[:PORT]…]/KEYSPACE",
         meaning="the history store",
     )
+    cassandra: CassandraSettings = group(CassandraSettings)
     retention_days: float = setting(
         "NEARBY_HISTORY_RETENTION_DAYS",
         number(0.01, 3_650),
@@ -388,20 +500,8 @@ class HistorySettings:
 class LimitSettings:
     """Limits of the wire protocol (protocol §4); 0 switches a limit off where the range allows it."""
 
-    max_speed_mps: float = setting(
-        "NEARBY_MAX_SPEED_MPS",
-        number(0, 100_000),
-        default="278",
-        allowed="0 to 100000",
-        meaning="a faster jump (metres per second) is not shown until a second fix agrees with it; 0: no limit",
-    )
-    max_accuracy_m: float = setting(
-        "NEARBY_MAX_ACCURACY_M",
-        number(0, 100_000),
-        default="5000",
-        allowed="0 to 100000",
-        meaning="a fix less accurate than this (metres) is not shown; 0: no limit",
-    )
+    max_speed_mps: float = _max_speed_mps()
+    max_accuracy_m: float = _max_accuracy_m()
     message_rate: float = setting(
         "NEARBY_MESSAGE_RATE",
         number(0, 10_000),
@@ -601,6 +701,7 @@ class ApiSettings:
 
     process: ProcessSettings = group(ProcessSettings)
     cache: CacheSettings = group(CacheSettings)
+    stream: StreamSettings = group(StreamSettings)
     history: HistorySettings = group(HistorySettings)
     database_url: str = _database_url()
     host: str = _host()
@@ -621,6 +722,8 @@ class ApiSettings:
     )
     probe_interval_s: float = _probe_interval_s()
     radius_m: float = _radius_m()
+    max_speed_mps: float = _max_speed_mps()
+    max_accuracy_m: float = _max_accuracy_m()
     access_token_lifetime_s: int = setting(
         "NEARBY_ACCESS_TOKEN_LIFETIME_S",
         integer(10, 86_400),
@@ -652,10 +755,47 @@ class HistoryWriterSettings:
         nonempty,
         default="writer-1",
         allowed="any name unique among history writers",
-        meaning="the name of this history writer, its consumer name in the stream",
+        meaning="the name of this history writer, its consumer name in the streams",
+    )
+    linger_s: float = setting(
+        "NEARBY_HISTORY_LINGER_S",
+        number(0, 3_600),
+        default="0",
+        allowed="0 to 3600",
+        meaning="how long a point may wait in the stream for others of its user and day, to be stored with them in one "
+        "statement, seconds; it is read that much later",
+    )
+    held_count: int = setting(
+        "NEARBY_HISTORY_WRITER_POINTS",
+        integer(1_000, 10_000_000),
+        default="100000",
+        allowed="1000 to 10000000",
+        meaning="points that a history writer holds in memory, about 1 KB each; beyond that nothing lingers",
+    )
+    max_age_s: float = setting(
+        "NEARBY_HISTORY_STREAM_MAX_AGE_S",
+        number(60, 604_800),
+        default="604800",
+        allowed="60 to 604800",
+        meaning="points that have waited in the stream for so many seconds are lost and counted (604800: a week)",
     )
     host: str = _host()
     admin_port: int = _admin_port()
+    admin_token: Secret = _admin_token()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class HistoryMigrationSettings:
+    """``python -m location_history migrate``."""
+
+    history: HistorySettings = group(HistorySettings)
+    replication: Mapping[str, int] = setting(
+        "NEARBY_CASSANDRA_REPLICATION",
+        replicas,
+        default="datacenter1=3",
+        allowed="DATACENTER=COUNT[,DATACENTER=COUNT…]",
+        meaning="how many copies each datacenter keeps, when `nearby history migrate` makes the keyspace",
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

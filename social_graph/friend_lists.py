@@ -13,6 +13,7 @@ from nearby.ports import Clock
 from social_graph.changes import latest
 from social_graph.database import Database
 from social_graph.plans import plan_in
+from social_graph.rights_schema import history_settings
 from social_graph.schema import friendships, users
 from social_graph.sharing import LIMIT_COLUMNS, Said, said_of
 
@@ -39,7 +40,11 @@ class FriendLists:
             StoreUnavailable: the database failed.
         """
         assert len(user_ids) <= MAX_USERS
-        owners_query = select(users.c.id, users.c.tokens_valid_from_ms, *_SAID).where(users.c.id.in_(user_ids))
+        owners_query = (
+            select(users.c.id, users.c.tokens_valid_from_ms, history_settings.c.retention_s, *_SAID)
+            .outerjoin(history_settings, history_settings.c.user_id == users.c.id)
+            .where(users.c.id.in_(user_ids))
+        )
         edges_query = (
             select(friendships.c.user_id, friendships.c.friend_id, friendships.c.shows, friendships.c.sees, *_SAID)
             .join(users, users.c.id == friendships.c.friend_id)
@@ -65,4 +70,4 @@ def _edge(friend_id: UserId, shows: str | None, sees: str | None, switch_sequenc
 
 def _list_of(row: Row[*tuple[Any, ...]], sequence: int, friends: tuple[FriendEdge, ...], now_ms: int) -> FriendList:
     said = said_of(row.sharing_paused, row.sharing_paused_until_ms, row.sharing_windows, row.time_zone, now_ms=now_ms)
-    return FriendList(row.id, sequence, said.sharing, row.tokens_valid_from_ms, friends, said.limits)
+    return FriendList(row.id, sequence, said.sharing, row.tokens_valid_from_ms, friends, row.retention_s, said.limits)

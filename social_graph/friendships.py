@@ -14,7 +14,7 @@ from nearby.model import UserId
 from nearby.ports import Clock
 from nearby.sharing import Rule, plan_of
 from social_graph.database import Database
-from social_graph.plans import RULE_COLUMNS, announce_pair, column_of, rule_of
+from social_graph.plans import RULE_COLUMNS, announce_friendship, column_of, rule_of
 from social_graph.schema import friendships, users
 from social_graph.sharing import default_of
 from social_graph.users import PERSON_COLUMNS, Person, person_of
@@ -59,7 +59,7 @@ async def befriend(connection: AsyncConnection, user_id: UserId, friend_id: User
         for owner, viewer in [(user_id, friend_id), (friend_id, user_id)]
     ]
     await connection.execute(insert(friendships), rows)
-    return await announce_pair(connection, user_id, friend_id, now_ms)
+    return await announce_friendship(connection, user_id, friend_id, True, now_ms)
 
 
 def _one_side(user_id: UserId, friend_id: UserId) -> Any:
@@ -129,4 +129,4 @@ class Friendships:
             if not await are_friends(connection, user_id, friend_id):
                 raise NotFound("friend_not_found", "there is no such friend")
             await connection.execute(delete(friendships).where(either_side))
-            return [await announce_pair(connection, user_id, friend_id, now_ms)]
+            return [await announce_friendship(connection, user_id, friend_id, False, now_ms)]

@@ -50,10 +50,10 @@ def _decoded(text: str) -> TierPlan:
     return msgspec.json.decode(text, type=TierPlan)
 
 
-async def announce_pair(
-    connection: AsyncConnection, user_id: UserId, friend_id: UserId, now_ms: int
+async def announce_friendship(
+    connection: AsyncConnection, user_id: UserId, friend_id: UserId, friends: bool, now_ms: int
 ) -> FriendshipChanged:
-    """Append to the feed what is true of the two now; return it."""
+    """Say in the feed, in the transaction that makes it true, what there is between the two; return the change."""
     query = select(friendships.c.sees, friendships.c.shows).where(
         friendships.c.user_id == user_id, friendships.c.friend_id == friend_id
     )
@@ -63,13 +63,13 @@ async def announce_pair(
         UNNUMBERED,
         user_id,
         friend_id,
-        row is not None,
+        friends,
         user.sharing,
         friend.sharing,
         user.limits,
         friend.limits,
-        plan_in(row.sees) if row else EXACT,
-        plan_in(row.shows) if row else EXACT,
+        plan_in(row.sees) if row and friends else EXACT,
+        plan_in(row.shows) if row and friends else EXACT,
     )
     return await append(connection, change, now_ms)
 
@@ -116,4 +116,4 @@ async def replan(
     theirs = update(friendships).where(user == bindparam("other"), friend == bindparam("owner"))
     await connection.execute(mine.values(sees=bindparam("plan")), rows)
     await connection.execute(theirs.values(shows=bindparam("plan")), rows)
-    return [await announce_pair(connection, owner_id, friend_id, now_ms) for friend_id in planned]
+    return [await announce_friendship(connection, owner_id, friend_id, True, now_ms) for friend_id in planned]

@@ -9,7 +9,9 @@ import blockbuster.blockbuster
 import pytest
 from blockbuster import BlockBuster
 
+from tests.support.cassandra import SETTINGS, CassandraNode, migrate
 from tests.support.valkey import ValkeyServer
+from tests.support.valkey_topologies import NEVER_MS, ClusterValkey, SentinelValkey
 from tests.support.zookeeper import ZooKeeperEnsemble, ZooKeeperServer
 
 OUR_PACKAGES = [
@@ -22,6 +24,7 @@ OUR_PACKAGES = [
     "nearby",
     "nearby_client",
     "pubsub_router",
+    "redis_topology",
     "social_graph",
     "ws_gateway",
 ]
@@ -98,6 +101,63 @@ def valkey_servers() -> Iterator[ValkeyServers]:
             return server
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def shared_sentinel_valkey() -> Iterator[SentinelValkey]:
+    """Flush it before use. It is shared by all tests of this process: do not kill or freeze any of it."""
+    with closing(SentinelValkey(noticed_after_ms=NEVER_MS)) as servers:
+        servers.start()
+        yield servers
+
+
+@pytest.fixture(scope="session")
+def shared_cluster_valkey() -> Iterator[ClusterValkey]:
+    """Flush it before use. It is shared by all tests of this process: do not kill or freeze any of it."""
+    with closing(ClusterValkey(noticed_after_ms=NEVER_MS)) as servers:
+        servers.start()
+        yield servers
+
+
+@pytest.fixture
+def sentinel_valkey() -> Iterator[SentinelValkey]:
+    """A primary, a standby and Sentinels that this test alone uses, to kill and freeze as it likes."""
+    with closing(SentinelValkey()) as servers:
+        servers.start()
+        yield servers
+
+
+@pytest.fixture
+def cluster_valkey() -> Iterator[ClusterValkey]:
+    """A Cluster that this test alone uses, to kill and freeze as it likes."""
+    with closing(ClusterValkey()) as servers:
+        servers.start()
+        yield servers
+
+
+@pytest.fixture(scope="session")
+def shared_cassandra() -> Iterator[CassandraNode]:
+    """Ask it for a ``fresh_url``. It is shared by all tests of this process: do not kill or freeze it.
+
+    Mark its tests ``xdist_group("cassandra")``, so that there is one of it.
+    """
+    with closing(CassandraNode()) as node:
+        node.start()
+        yield node
+
+
+@pytest.fixture(scope="session")
+def shared_cassandra_url(shared_cassandra: CassandraNode) -> str:
+    url = shared_cassandra.fresh_url()
+    migrate(url, SETTINGS)
+    return url
+
+
+@pytest.fixture
+def cassandra_url(shared_cassandra: CassandraNode, shared_cassandra_url: str) -> str:
+    """An empty history in a node that is shared by all tests of this process."""
+    shared_cassandra.query(f"TRUNCATE {shared_cassandra_url.rpartition('/')[2]}.history")
+    return shared_cassandra_url
 
 
 @pytest.fixture(scope="session")

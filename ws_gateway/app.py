@@ -23,6 +23,7 @@ from nearby.settings import DrainSettings, GatewaySettings, load
 from pubsub_router.router import Router
 from ws_gateway import descriptors, feed, upkeep
 from ws_gateway.admin import drain_route
+from ws_gateway.cache_clock import follow, look
 from ws_gateway.drain import Drain
 from ws_gateway.drain_plan import Orders
 from ws_gateway.friends import open_directory
@@ -46,7 +47,9 @@ async def main(environ: Mapping[str, str]) -> None:
         gateway = Gateway(settings, now_ms, tasks)
         discovery = await stack.enter_async_context(open_discovery(settings.process.discovery))
         cache = await stack.enter_async_context(open_cache(settings.cache.url, settings.cache.ttl_s))
-        stream = await stack.enter_async_context(open_stream(settings.stream.url, settings.stream.max_entries))
+        stream = await stack.enter_async_context(
+            open_stream(settings.stream.url, settings.stream.max_entries, settings.stream.streams_count)
+        )
         directory = await stack.enter_async_context(open_directory(settings.api_internal_url, settings.service_token))
         router = await stack.enter_async_context(
             Router(gateway, member=settings.gateway_id, probe_interval_s=settings.probe_interval_s)
@@ -55,6 +58,7 @@ async def main(environ: Mapping[str, str]) -> None:
         lag = upkeep.LoopLag()
         running = [tasks.create_task(router.follow(discovery.watch_ring()), name="ring")]
         await router.has_ring.wait()
+        await look(gateway.cache_clock, cache)
         url, server = await stack.enter_async_context(_listening(gateway))
         drain = Drain(gateway, server.close, now_ms)
         admin_url = await stack.enter_async_context(_admin(gateway, router, discovery, lag, drain))
@@ -82,6 +86,7 @@ async def main(environ: Mapping[str, str]) -> None:
             gateway.refresher.run(),
             gateway.refresher.patrol(router.reachable, settings.limits.report_interval_s),
             feed.follow(directory, gateway.apply),
+            follow(gateway.cache_clock, cache),
             upkeep.sweep(gateway),
             announcement.run(),
             lag.run(),

@@ -79,6 +79,10 @@ class Audience:
             seen.add(for_all.tier)
         self._exact, self._approximate = Tier.EXACT in seen, Tier.APPROXIMATE in seen
 
+    def shares(self, now_ms: int) -> bool:
+        """Whether what this user says to everyone lets anything through at ``now_ms``."""
+        return ceiling(self.switched_on, self.limits, now_ms).tier is not Tier.OFF
+
     def is_due(self, record: LocationRecord, now_ms: int, heartbeat_ms: int) -> bool:
         """Whether the approximate ``record`` is to be published: in another cell than the last, or as the heartbeat.
 

@@ -13,12 +13,12 @@ from functools import partial
 import msgspec
 
 from nearby import changes, messages
-from nearby.changes import Change, FriendshipChanged, SharingChanged, TokensRevoked
+from nearby.changes import Change, FriendshipChanged, HistoryRetentionChanged, SharingChanged, TokensRevoked
 from nearby.channels import control_channel, is_location, location_channel
 from nearby.close_codes import CloseCode
 from nearby.errors import RecordError, StoreUnavailable
 from nearby.messages import Ack, Error, FriendsChanged, ServerMessage, Welcome
-from nearby.model import GoneReason, HistoryPoint, Location
+from nearby.model import GoneReason, Location
 from nearby.ports import CachedLocation, Clock, FriendDirectory, HistoryStream, LocationCache, PubSub
 from nearby.record import LocationRecord, unpack
 from nearby.settings import GatewaySettings
@@ -27,13 +27,14 @@ from nearby.tokens import AccessToken
 from ws_gateway import descriptors
 from ws_gateway.admission import Admission, Refusal
 from ws_gateway.batches import BatchQueue
+from ws_gateway.cache_clock import CacheClock
 from ws_gateway.connection import Connection
 from ws_gateway.devices import Devices
 from ws_gateway.histogram import Histogram
 from ws_gateway.hub import Hub
 from ws_gateway.outbox import BUDGET_S, Outbox
 from ws_gateway.refresh import Refresher
-from ws_gateway.reports import Outcome, PendingReport, ReportPipeline
+from ws_gateway.reports import Outcome, PendingReport, ReportPipeline, history_points
 from ws_gateway.session import (
     Admit,
     AnswerPing,
@@ -98,6 +99,7 @@ class Gateway:
         self._stalled_at_s = -DRAINED_AFTER_S
         self._unshown: set[Connection] = set()
         self._clock = clock
+        self.cache_clock = CacheClock(clock)
         self._tasks = tasks
         self._pubsub: PubSub
         self._directory: FriendDirectory
@@ -157,7 +159,7 @@ class Gateway:
 
     def received(self, connection: Connection, data: bytes) -> None:
         """Take one whole text message."""
-        self._perform(connection, connection.session.receive(data, self._clock()))
+        self._perform(connection, connection.session.receive(data, self._clock(), self.cache_clock()))
 
     def pinged(self, connection: Connection, payload: bytes) -> None:
         """The client sent a WebSocket ping."""
@@ -246,7 +248,7 @@ class Gateway:
                 connection_id=connection.connection_id,
                 user_id=token.user_id,
                 gateway_id=self.settings.gateway_id,
-                server_time_ms=self._clock(),
+                server_time_ms=self.cache_clock(),
                 report_interval_s=limits.report_interval_s,
                 inactive_after_s=self.settings.cache.ttl_s,
                 radius_m=viewer.radius_m,
@@ -295,6 +297,7 @@ class Gateway:
         for change in arrival.changes:
             self._apply_to(connection, change)
         if last is not None:
+            viewer.version = max(viewer.version, last.record.version)
             connection.session.last_known(last.record.location)
             if viewer.vector is None:  # another device of theirs may have reported meanwhile
                 self.hub.move(viewer, last.record.lat_deg, last.record.lon_deg)
@@ -363,9 +366,9 @@ class Gateway:
 
     async def _store(self, connection: Connection, batch: StoreBatch) -> None:
         assert connection.viewer is not None
-        user_id = connection.viewer.user_id
-        if await self.batches.store([HistoryPoint(user_id, point) for point in batch.points]):
-            _send(connection, Ack(batch.seq, stored=len(batch.points), rejected=list(batch.rejected)))
+        points = history_points(((connection.viewer, point, False) for point in batch.points), self._clock())
+        if await self.batches.store(points):
+            _send(connection, Ack(batch.seq, stored=len(points), rejected=list(batch.rejected)))
         else:
             _send(connection, Error("unavailable", "not stored; send again", batch.seq))
 
@@ -393,15 +396,19 @@ class Gateway:
         else:
             self.hub.observe(channel, record, self._clock())
         devices = self.devices.get(channel)
-        if devices is not None and devices.took(None, record.location, self._clock()):
-            self._move(devices, record.location)
+        if devices is not None:
+            for device in devices.connected:
+                if device.viewer is not None:
+                    device.viewer.version = max(device.viewer.version, record.version)
+            if devices.took(None, record.location, self._clock()):
+                self._move(devices, record.location)
 
     def on_burst_end(self) -> None:
         """Send what the messages of one read changed; see the port."""
         self.outbox.flush()
         if self._first_version and not len(self.outbox):
             # One observation a burst, of the record that has waited for longest; the version is the cache's time in µs.
-            self.fan_out_s.observe(max(0.0, (self._clock() * 1000 - self._first_version) / 1e6))
+            self.fan_out_s.observe(max(0.0, (self.cache_clock() * 1000 - self._first_version) / 1e6))
             self._first_version = 0
 
     def on_gap(self, channels: Sequence[bytes]) -> None:
@@ -434,6 +441,9 @@ class Gateway:
                 self._befriend(connection, viewer, change)
             case SharingChanged(sequence, _, sharing, limits):
                 viewer.audience.say(sharing, limits, sequence)
+            case HistoryRetentionChanged(sequence, _, retention_s):
+                if sequence > viewer.history_retention[0]:
+                    viewer.history_retention = (sequence, retention_s)
             case TokensRevoked(valid_from_ms=valid_from_ms):
                 token = connection.session.token
                 if token is None or token.issued_at_ms < valid_from_ms:

@@ -88,6 +88,7 @@ class Hub:
         """Let ``viewer`` watch ``friends``; return the channels to subscribe to."""
         viewer.list_sequence = friends.sequence
         viewer.audience.say(friends.sharing, friends.limits, friends.sequence)
+        viewer.history_retention = (friends.sequence, friends.history_retention_s)
         entries = [self.add_friend(viewer, edge) for edge in friends.friends]
         return [entry.channel for entry in entries if entry.tier is not Tier.OFF]
 

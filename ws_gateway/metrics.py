@@ -81,6 +81,11 @@ class GatewayCollector(Collector):
         failures.add_metric(["history_stream_batches"], gateway.batches.failures_count)
         failures.add_metric(["location_cache_read"], gateway.refresher.failures_count)
         yield failures
+        yield _gauge(
+            "clock_offset_seconds",
+            "By how much the cache's clock, which dates locations, is ahead of ours",
+            gateway.cache_clock.offset_s,
+        )
         yield _counter("rereads", "Locations read again after a gap or when overdue", gateway.refresher.reread_count)
         yield _counter("rings_refused", "Rings refused: empty, unparsable or older", self._discovery.refused_rings)
 

@@ -4,14 +4,16 @@ While one batch is with the servers the next one gathers, so a batch is as large
 waits for nobody. Order: first the cache, with the stream beside it; then publish, with the version that the cache
 gave. So "subscribe, then read the cache" never misses a location.
 
-The cache away: locations are published all the same, versioned by our clock, and reported as not stored.
+The cache away: locations are published all the same, versioned by our clock, and reported as not stored. A version
+always exceeds every one that was heard of for that user, whoever gave it: the cache is told the newest with each write,
+so that neither a clock of ours that is ahead nor a standby that lacks the last writes turns the order round.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -101,9 +103,10 @@ class ReportPipeline:
         results, stored = await asyncio.gather(self._write_cache(live), self._append(batch))
         cached = results is not None
         if results is None:
-            results = [WriteResult(time.time_ns() // 1000, accepted=True)] * len(live)
+            results = [_versioned_here(report.viewer) for report in live]
         shown = set()
         for report, result in zip(live, results, strict=True):
+            report.viewer.version = max(report.viewer.version, result.version)
             if result.accepted:
                 shown.add(report)
                 self._publish(report.viewer, LocationRecord.of(report.location, result.version))
@@ -125,17 +128,42 @@ class ReportPipeline:
         """Return the results, ``None`` if the cache did not take them."""
         if not reports:
             return []
-        entries = [(report.viewer.user_id, LocationRecord.of(report.location)) for report in reports]
+        entries = [
+            (report.viewer.user_id, LocationRecord.of(report.location, report.viewer.version)) for report in reports
+        ]
         return await self.cache_guard.call(lambda: self._cache.write_many(entries))
 
     async def _append(self, reports: Sequence[PendingReport]) -> bool:
-        points = [HistoryPoint(report.viewer.user_id, report.location, report.flagged) for report in reports]
+        points = history_points(((each.viewer, each.location, each.flagged) for each in reports), self._clock())
+        if not points:
+            return True
 
         async def append() -> bool:
             await self._stream.append_many(points)
             return True
 
         return bool(await self.stream_guard.call(append))
+
+
+def history_points(fixes: Iterable[tuple[Viewer, Location, bool]], now_ms: int) -> list[HistoryPoint]:
+    """Return the points of the ``fixes``, each with its viewer and whether it is flagged.
+
+    Those of users who want nothing kept are left out. What a user shares with nobody at all is flagged: no friend has
+    seen it.
+    """
+    points = []
+    for viewer, location, flagged in fixes:
+        _, retention_s = viewer.history_retention
+        if retention_s != 0:
+            points.append(
+                HistoryPoint(viewer.user_id, location, flagged or not viewer.audience.shares(now_ms), retention_s)
+            )
+    return points
+
+
+def _versioned_here(viewer: Viewer) -> WriteResult:
+    viewer.version = max(time.time_ns() // 1000, viewer.version + 1)
+    return WriteResult(viewer.version, accepted=True)
 
 
 class StoreGuard:

@@ -49,6 +49,7 @@ class Viewer:
     ``live`` begins with its first snapshot; until then nothing is marked. ``pending`` holds the marked entries.
     ``friends`` has each friend's entry at the tier at which this viewer may see them now; ``plans`` how that tier
     changes, for those friends who said something special. ``audience`` is who may see the viewer's own user.
+    ``version`` is the newest that was heard of among the versions of the viewer's own locations.
     """
 
     __slots__ = (
@@ -58,6 +59,7 @@ class Viewer:
         "client",
         "friends",
         "gone",
+        "history_retention",
         "list_sequence",
         "live",
         "pending",
@@ -67,6 +69,7 @@ class Viewer:
         "touched",
         "user_id",
         "vector",
+        "version",
     )
 
     def __init__(self, user_id: UserId, radius_m: float, client: Client) -> None:
@@ -81,7 +84,10 @@ class Viewer:
         self.plans: dict[UserId, TierPlan] = {}
         self.audience = Audience()
         self.list_sequence = 0
+        # The row of the feed that set it, and the seconds: 0, nothing is kept; None, as long as by default.
+        self.history_retention: tuple[int, int | None] = (0, None)
         self.touched: dict[UserId, int] = {}
+        self.version = 0
         self.set_radius(radius_m)
 
     def set_radius(self, radius_m: float) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from api.auth import Caller
+from api.eraser import INLINE_S
 from api.problems import documented
-from api.schemas import MeChange, PersonBody
+from api.schemas import AccountDeletion, ErasureBody, MeChange, PersonBody
 from api.services import ServicesDep
 
 router = APIRouter(prefix="/v1/me", tags=["me"])
@@ -27,3 +28,16 @@ async def change_me(services: ServicesDep, caller: Caller, body: MeChange) -> No
         password = body.password.get_secret_value()
         changes = await services.graph.credentials.change_password(caller.user_id, password, caller.issued_at_ms)
         await services.announcer.announce(changes)
+
+
+@router.delete("", status_code=202, responses=documented(401, 403))
+async def delete_me(services: ServicesDep, caller: Caller, body: AccountDeletion | None = None) -> ErasureBody:
+    """Delete my account and everything about me. At once I am nobody's friend and cannot log in any more.
+
+    The rest of it is deleted in the background, however long a store is away. 403 ``wrong_password``, if one is given.
+    """
+    password = None if body is None or body.password is None else body.password.get_secret_value()
+    erasure, changes = await services.graph.erasures.delete_account(caller.user_id, password)
+    await services.announcer.announce(changes)
+    await services.eraser.attempt(erasure, INLINE_S)
+    return ErasureBody(erasure_id=erasure.erasure_id)

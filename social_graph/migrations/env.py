@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from social_graph.schema import metadata
+from social_graph.rights_schema import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],

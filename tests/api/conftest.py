@@ -12,13 +12,16 @@ from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
 
 from api.announcer import Announcer
+from api.eraser import Eraser
 from api.gateways import Gateways
 from api.internal import create_internal_app
 from api.metrics import RequestMetrics
 from api.public import ROUTE_MODULES, create_app
+from api.reports import Reports
 from api.services import Services
 from location_cache.redis import open_cache
 from location_history.stores import open_store
+from location_history.stream import open_stream
 from nearby.ports import RingState
 from pubsub_router.router import Router
 from social_graph.graph import SocialGraph
@@ -67,12 +70,15 @@ async def services(
 ) -> AsyncIterator[Services]:
     async with (
         open_cache(valkey.url, 600) as cache,
-        open_store(f"sqlite:///{tmp_path / 'history.db'}", 90) as history,
+        open_stream(valkey.url, 100_000) as stream,
+        open_store(f"sqlite:///{tmp_path / 'history.db'}", 90, clock) as history,
     ):
         yield Services(
             graph=graph,
             cache=cache,
             history=history,
+            eraser=Eraser(graph, cache, stream, history, clock),
+            reports=Reports(cache, stream, router, clock, 5_000, 278),
             announcer=Announcer(graph, router),
             gateways=Gateways(),
             token_keys=TOKEN_KEYS,

@@ -26,6 +26,7 @@ def _environment(tmp_path: Path, database_url: str, valkey: ValkeyServer) -> dic
         "PATH": os.environ["PATH"],
         "NEARBY_DISCOVERY": f"file://{tmp_path / 'discovery'}",
         "NEARBY_CACHE_URL": valkey.url,
+        "NEARBY_HISTORY_STREAM_URL": valkey.url,
         "NEARBY_HISTORY_URL": f"sqlite:///{tmp_path / 'history.db'}",
         "NEARBY_DATABASE_URL": database_url,
         "NEARBY_PORT": "0",

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
-from location_history.stream import RedisHistoryConsumer, StreamEntry, open_consumer, open_stream
+from location_history.consumer import RedisHistoryConsumer, open_consumer
+from location_history.entries import StreamEntry
+from location_history.fences import fence_key, is_behind
+from location_history.stream import open_stream
 from nearby.model import HistoryPoint, Location, UserId
 from nearby.ports import HistoryStream
 from tests.support.eventually import eventually
 from tests.support.valkey import ValkeyServer
 
-ALICE = UserId("00000000-0000-4000-8000-000000000001")
+ALICE, BOB = (UserId(f"00000000-0000-4000-8000-00000000000{digit}") for digit in "12")
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,7 @@ async def test_what_was_appended_is_read_in_order(stream: HistoryStream, consume
     full = HistoryPoint(ALICE, Location(37.5665, -126.978, 1, 8.5, 1.25, 359.99), flagged=True)
     await stream.append_many([full, *points(2, 3)])
     entries = await read(consumer)
-    assert [entry.point for entry in entries] == [full, *points(2, 3)]
+    assert [replace(entry.point, accepted_at_ms=0) for entry in entries] == [full, *points(2, 3)]
 
 
 async def test_a_consumer_that_came_first_gets_what_is_appended_later(
@@ -173,6 +177,88 @@ async def test_entries_dropped_while_a_consumer_held_them_are_lost_unless_it_sto
         await consumer.acknowledge(held[:60])
         async with open_.consumer(valkey.url, "one", 15.0) as restarted:
             assert instants(await read(restarted, 1)) == [(await consumer.backlog()).lost_count + 61]
+
+
+async def test_an_entry_knows_when_it_was_accepted_and_how_long_to_keep_it(
+    stream: HistoryStream, consumer: RedisHistoryConsumer
+) -> None:
+    before_ms = time.time_ns() // 1_000_000
+    await stream.append_many([replace(points(1, 1)[0], retention_s=86_400), *points(2, 2)])
+    [kept, other] = [entry.point for entry in await read(consumer)]
+    assert (kept.retention_s, other.retention_s) == (86_400, None)
+    assert before_ms - 5 <= kept.accepted_at_ms <= other.accepted_at_ms <= time.time_ns() // 1_000_000 + 5
+
+
+async def test_consumers_see_the_fences_of_the_users_they_ask_for(
+    stream: HistoryStream, consumer: RedisHistoryConsumer
+) -> None:
+    await stream.append_many(points(1, 1))
+    first = await stream.fence(ALICE, 5, 10)
+    second = await stream.fence(ALICE, 0, 2**53 - 1, lasting_s=3_600)
+    assert first.until_ms == first.at_ms <= second.at_ms
+    assert second.until_ms == second.at_ms + 3_600_000
+    assert await consumer.fences([BOB, ALICE]) == {ALICE: [first, second]}
+    assert await consumer.fences([BOB]) == {}
+    assert await consumer.fences([]) == {}
+
+
+async def test_what_was_appended_before_a_fence_is_behind_it_and_what_comes_later_is_not(
+    stream: HistoryStream, consumer: RedisHistoryConsumer
+) -> None:
+    await stream.append_many(points(1, 20))
+    fence = await stream.fence(ALICE, 5, 10)
+
+    async def time_has_passed() -> bool:
+        return (await stream.fence(BOB, 0, 1)).at_ms > fence.at_ms + 1
+
+    await eventually(time_has_passed)
+    await stream.append_many(points(5, 6))
+    entries = await read(consumer)
+    behind = [entry.point.location.recorded_at_ms for entry in entries if is_behind(entry.point, fence)]
+    assert behind == [5, 6, 7, 8, 9]
+
+
+async def test_a_fence_is_passed_once_nothing_behind_it_waits(
+    stream: HistoryStream, consumer: RedisHistoryConsumer
+) -> None:
+    await stream.append_many(points(1, 2_500))
+    fence = await stream.fence(ALICE, 2_499, 2_500)
+    elsewhere = await stream.fence(ALICE, 5_000, 6_000)
+    of_another = await stream.fence(BOB, 0, 2**53 - 1)
+    assert [await stream.passed(each) for each in (fence, elsewhere, of_another)] == [False, True, True]
+    entries = await read(consumer, 2_500)
+    assert not await stream.passed(fence)
+    await consumer.acknowledge(entries[:2_498])
+    assert not await stream.passed(fence)
+    await consumer.acknowledge(entries[2_498:])
+    assert await stream.passed(fence)
+
+
+async def test_entries_that_cannot_be_read_do_not_keep_a_fence_from_being_passed(
+    stream: HistoryStream, valkey: ValkeyServer
+) -> None:
+    valkey.command("XADD", "history", "*", "u", ALICE, "r", "x", "f", "1")
+    assert await stream.passed(await stream.fence(ALICE, 0, 2**53 - 1))
+
+
+async def test_fences_are_forgotten_once_nothing_older_waits(
+    stream: HistoryStream, consumer: RedisHistoryConsumer
+) -> None:
+    await stream.append_many(points(1, 1))
+    standing = [await stream.fence(ALICE, 0, 10) for _ in range(20)]
+    assert await consumer.fences([ALICE]) == {ALICE: standing}
+    await consumer.acknowledge(await read(consumer))
+
+    async def only_the_last() -> bool:
+        last = await stream.fence(ALICE, 0, 10)
+        return await consumer.fences([ALICE]) == {ALICE: [last]}
+
+    await eventually(only_the_last)
+
+
+async def test_a_fence_ends_by_itself(stream: HistoryStream, valkey: ValkeyServer) -> None:
+    await stream.fence(ALICE, 0, 10)
+    assert 8 * 86_000_000 < int(valkey.command("PTTL", fence_key(ALICE))[1:]) <= 8 * 86_400_000
 
 
 async def test_nothing_appended_and_nothing_acknowledged_is_no_work(

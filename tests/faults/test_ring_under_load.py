@@ -24,8 +24,6 @@ from tests.support.stack import Stack, running_stack
 from tests.support.steady import SETTINGS, SteadyCrowd, percentile_99, steady_crowd
 from tests.support.valkey import ValkeyServer
 
-pytestmark = pytest.mark.serial
-
 Servers = Callable[..., ValkeyServer]
 USERS, FRIENDS, REPORTS_PER_S = 500, 20, 200
 NOISE_S = 0.1
@@ -94,6 +92,7 @@ def moved_share(before: RingState, after: RingState) -> float:
     return sum(old.slots[a] != new.slots[b] for a, b in zip(old.table, new.table, strict=True)) / PARTITIONS
 
 
+@pytest.mark.serial
 async def test_F14_three_to_four_to_three_shards_under_load_lose_no_update(
     tmp_path: Path, valkey_servers: Servers
 ) -> None:
@@ -206,6 +205,7 @@ async def is_node(stack: Stack, slot: str, address: str) -> bool:
     return (await ring_of(stack)).nodes[slot] == address
 
 
+@pytest.mark.serial
 @pytest.mark.parametrize("probes", [True, False])
 async def test_F5_I9_a_frozen_shard_is_noticed_in_ten_seconds_and_leaves_the_others_alone(
     tmp_path: Path, probes: bool
@@ -248,6 +248,7 @@ async def shard_is_down(stack: Stack, slot: str) -> bool:
     return all(f'nearby_gateway_shard_connected{{slot="{slot}"}} 0.0' in text for text in texts)
 
 
+@pytest.mark.serial
 async def test_a_dead_shard_without_a_spare_leaves_no_map_staler_than_35_seconds(tmp_path: Path) -> None:
     """By the default report interval of 30 s; here a tenth of it, and so a tenth of the staleness."""
     environ = {**SETTINGS, "NEARBY_REPORT_INTERVAL_S": "3"}

@@ -16,8 +16,9 @@ import httpx
 import pytest
 
 from discovery.connect import open_discovery
+from location_history.consumer import open_consumer
 from location_history.stores import open_store
-from location_history.stream import open_consumer, open_stream
+from location_history.stream import open_stream
 from nearby.model import HistoryPoint, Location, UserId
 from nearby.ports import Member, MemberState, Role
 from tests.support.eventually import eventually
@@ -25,6 +26,7 @@ from tests.support.valkey import ValkeyServer
 
 ALICE = UserId("00000000-0000-4000-8000-000000000001")
 WITHIN_S = 15.0
+TOKEN = "a token of operators"
 
 
 @dataclass
@@ -40,7 +42,9 @@ class Place:
             "NEARBY_DISCOVERY": f"file://{self.directory}/discovery",
             "NEARBY_HISTORY_STREAM_URL": self.valkey.url,
             "NEARBY_HISTORY_URL": self.history_url,
+            "NEARBY_HISTORY_STREAMS": "1",
             "NEARBY_HISTORY_WRITER_ID": "writer-7",
+            "NEARBY_ADMIN_TOKEN": TOKEN,
             # Points of a test are recorded in 1970.
             "NEARBY_HISTORY_RETENTION_DAYS": "3650",
         }
@@ -118,7 +122,7 @@ async def test_entries_of_a_killed_writer_are_stored_by_another_none_lost_none_t
             with closing(sqlite3.connect(place.database, isolation_level=None)) as other:
                 other.execute("BEGIN IMMEDIATE")
                 await stream.append_many(points(2_000))
-                await eventually(lambda: b"writer-7" in place.valkey.command("XPENDING", "history", "writers"))
+                await eventually(lambda: b"writer-7" in place.valkey.command("XPENDING", "history:0", "writers"))
                 writer.kill()
                 await writer.wait()
         assert await stored(place) == []

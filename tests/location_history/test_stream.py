@@ -8,9 +8,12 @@ from contextlib import closing
 
 import pytest
 
-from location_history.stream import CALL_TIMEOUT_S, STREAM, open_consumer, open_stream
+from location_history.consumer import open_consumer
+from location_history.entries import stream_key
+from location_history.stream import open_stream
 from nearby.errors import StoreUnavailable
 from nearby.model import HistoryPoint, Location, UserId
+from redis_topology.answering import CALL_TIMEOUT_S
 from tests.conftest import ValkeyServers
 from tests.support.eventually import eventually
 from tests.support.valkey import ValkeyServer
@@ -56,7 +59,7 @@ async def test_entries_whose_delivery_was_cut_off_are_read_again(valkey_servers:
         # On waking, the server delivers to a connection that nobody reads any more.
         server.thaw()
         [entry] = await eventually(lambda: consumer.read(1))
-        assert entry.point == POINT
+        assert entry.point.location == POINT.location
 
 
 async def test_a_server_that_came_back_empty_is_used_again(valkey_servers: ValkeyServers) -> None:
@@ -88,11 +91,11 @@ async def test_a_server_that_came_back_empty_is_used_again(valkey_servers: Valke
 async def test_an_entry_that_cannot_be_read_is_counted_and_left_for_a_newer_process(
     valkey: ValkeyServer, fields: list[str]
 ) -> None:
-    valkey.command("XADD", "history", "*", *fields)
+    valkey.command("XADD", "history:0", "*", *fields)
     async with open_stream(valkey.url, 1_000) as stream, open_consumer(valkey.url, "one") as consumer:
         await stream.append_many([POINT])
         entries = await eventually(lambda: consumer.read(10))
-        assert [entry.point for entry in entries] == [POINT]
+        assert [entry.point.location for entry in entries] == [POINT.location]
         await consumer.acknowledge(entries)
         assert consumer.unreadable_count == 1
         assert (await consumer.backlog()).entries_count == 1
@@ -106,9 +109,9 @@ async def test_I4_what_was_appended_durably_survives_the_death_of_its_server() -
             for _ in range(5):
                 await stream.append_many([POINT] * 100, durable=True)
                 # Killed at once, many times, since now and then the server holds back what it writes to its file.
-                length = await asyncio.to_thread(server.command, "XLEN", STREAM)
+                length = await asyncio.to_thread(server.command, "XLEN", stream_key(0))
                 await asyncio.to_thread(server.restart)
-                assert await asyncio.to_thread(server.command, "XLEN", STREAM) == length
+                assert await asyncio.to_thread(server.command, "XLEN", stream_key(0)) == length
 
 
 async def test_a_server_without_a_disk_is_not_waited_for(

@@ -14,9 +14,10 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from location_history import sqlite, writer
+from location_history.consumer import RedisHistoryConsumer, open_consumer
 from location_history.metrics import WriterMetrics
 from location_history.stores import open_store
-from location_history.stream import RedisHistoryConsumer, RedisHistoryStream, open_consumer, open_stream
+from location_history.stream import RedisHistoryStream, open_stream
 from location_history.writer import HistoryWriter
 from nearby.model import HistoryPoint, Location, UserId
 from nearby.ports import HistoryStore
@@ -56,9 +57,9 @@ async def running(server: ValkeyServer, path: Path) -> AsyncIterator[Rig]:
     async with (
         open_stream(server.url, 100_000) as stream,
         open_consumer(server.url, "one") as consumer,
-        open_store(f"sqlite:///{path}", 90) as store,
+        open_store(f"sqlite:///{path}", 90, lambda: rig.now_ms) as store,
     ):
-        subject = HistoryWriter(consumer, store, 90, WriterMetrics(registry), lambda: rig.now_ms)
+        subject = HistoryWriter([consumer], store, WriterMetrics(registry), lambda: rig.now_ms)
         rig = Rig(stream, consumer, store, subject, registry, asyncio.Event())
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(subject.run(rig.stop))
@@ -178,13 +179,44 @@ async def test_stopping_does_not_wait_for_a_store_that_is_away(valkey: ValkeySer
 
 async def test_points_older_than_the_retention_are_deleted(valkey: ValkeyServer, path: Path) -> None:
     async with running(valkey, path) as rig:
-        await rig.stream.append_many(points([-90 * DAY_MS - 1, -90 * DAY_MS, 0]))
-        await is_stored(rig, at([-90 * DAY_MS - 1, -90 * DAY_MS, 0]))
+        await rig.stream.append_many(points([-90 * DAY_MS, -90 * DAY_MS + 1, -90 * DAY_MS + 2, 0]))
+        await is_stored(rig, at([-90 * DAY_MS + 1, -90 * DAY_MS + 2, 0]))
+        rig.now_ms += 1
+        assert await rig.stored() == at([-90 * DAY_MS + 2, 0])
         assert await rig.writer.expire() == 1
-        assert await rig.stored() == at([-90 * DAY_MS, 0])
         rig.now_ms += 1
         assert await rig.writer.expire() == 1
         assert rig.metric("points_expired_total") == 2
+        assert await rig.stored() == at([0])
+
+
+async def test_points_behind_a_fence_are_dropped_and_counted_apart(valkey: ValkeyServer, path: Path) -> None:
+    async with running(valkey, path) as rig:
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        await rig.stream.append_many(points(range(10)))
+        await eventually(lambda: b"one" in valkey.command("XPENDING", "history:0", "writers"))
+        fence = await rig.stream.fence(ALICE, NOW_MS + 3, NOW_MS + 8)
+        # The batch is in the writer's hands: the fence is seen before its next attempt.
+        await eventually(lambda: rig.metric("points_fenced_total") == 5, within_s=20)
+        assert await rig.stream.passed(fence)
+        other.close()
+        await is_stored(rig, at([0, 1, 2, 8, 9]))
+        await is_drained(rig)
+        await eventually(lambda: rig.metric("points_written_total") == 5)
+        assert (await rig.consumer.backlog()).lost_count == 0
+        # Appended after the fence, so it stays.
+        await rig.stream.append_many(points([5]))
+        await is_stored(rig, at([0, 1, 2, 5, 8, 9]))
+
+
+async def test_a_fence_that_lasts_drops_what_comes_after_it(valkey: ValkeyServer, path: Path) -> None:
+    async with running(valkey, path) as rig:
+        await rig.stream.fence(ALICE, 0, 2**53, 60)
+        await rig.stream.append_many(points(range(5)))
+        await eventually(lambda: rig.metric("points_fenced_total") == 5)
+        await is_drained(rig)
+        assert await rig.stored() == []
 
 
 async def test_expired_points_are_deleted_without_being_asked(

@@ -5,7 +5,16 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from nearby.changes import Change, FriendshipChanged, SharingChanged, TokensRevoked, concerns, decode, encode
+from nearby.changes import (
+    Change,
+    FriendshipChanged,
+    HistoryRetentionChanged,
+    SharingChanged,
+    TokensRevoked,
+    concerns,
+    decode,
+    encode,
+)
 from nearby.model import UserId
 from nearby.sharing import Limits, Tier, TierPlan, Window
 
@@ -43,6 +52,10 @@ GOLDEN: list[tuple[Change, str]] = [
         TokensRevoked(9, ALICE, 1_795_237_200_123),
         f'{{"kind":"tokens_revoked","sequence":9,"user_id":"{ALICE}","valid_from_ms":1795237200123}}',
     ),
+    (
+        HistoryRetentionChanged(10, ALICE, 86_400),
+        f'{{"kind":"history_retention","sequence":10,"user_id":"{ALICE}","retention_s":86400}}',
+    ),
 ]
 
 
@@ -72,4 +85,4 @@ def test_what_is_no_change_is_refused(data: bytes) -> None:
 
 
 def test_a_friendship_concerns_both_and_the_rest_one() -> None:
-    assert [concerns(change) for change, _ in GOLDEN] == [(ALICE, BOB), (ALICE,), (ALICE, BOB), (ALICE,)]
+    assert [concerns(change) for change, _ in GOLDEN] == [(ALICE, BOB), (ALICE,), (ALICE, BOB), (ALICE,), (ALICE,)]

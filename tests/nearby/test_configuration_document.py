@@ -18,6 +18,7 @@ PROCESSES: dict[str, type[Any]] = {
     "history writer": settings.HistoryWriterSettings,
     "ring keeper": settings.RingKeeperSettings,
     "migrations": settings.DatabaseSettings,
+    "history migrations": settings.HistoryMigrationSettings,
 }
 
 

@@ -12,7 +12,7 @@ from sqlalchemy import create_engine
 
 from nearby.errors import StoreUnavailable
 from social_graph.__main__ import main
-from social_graph.schema import metadata
+from social_graph.rights_schema import metadata
 from social_graph.upgrade import upgrade
 
 

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 from nearby.errors import StoreUnavailable
 from nearby.model import HistoryPoint, Location, UserId
+from nearby.ports import HistoryFence
 from tests.support.eventually import eventually
 from ws_gateway.batches import MAX_POINTS_PER_CALL, MAX_WAITING, BatchQueue
 
@@ -32,6 +33,12 @@ class SlowDisk:
         await self.answers.acquire()
         if self.broken:
             raise StoreUnavailable("history_stream", "broken")
+
+    async def fence(self, user_id: UserId, from_ms: int, to_ms: int, lasting_s: float = 0) -> HistoryFence:
+        raise NotImplementedError
+
+    async def passed(self, fence: HistoryFence) -> bool:
+        raise NotImplementedError
 
     async def aclose(self) -> None:
         pass
