@@ -17,6 +17,9 @@ EARTH_DIAMETER_M = 2 * EARTH_RADIUS_M
 CELL_BANDS = 20_015
 """Bands of latitude of the grid of approximate locations, each 1,000 m high: half the Earth's circumference in km."""
 
+_CENTRE_DIGITS = 7
+"""What a location record carries, so that a centre is the same number whichever way it took."""
+
 COARSE_M = 1_000
 """The distance to somebody who is seen approximately is rounded to this many metres."""
 
@@ -74,7 +77,8 @@ def cell_centre(lat_deg: float, lon_deg: float) -> tuple[float, float]:
     centre_lat_deg = (band + 0.5) * 180 / CELL_BANDS - 90
     count = max(1, round(2 * CELL_BANDS * cos(radians(centre_lat_deg))))
     column = floor((lon_deg + 180) / 360 * count) % count
-    return centre_lat_deg, (column + 0.5) * 360 / count - 180
+    centre_lon_deg = (column + 0.5) * 360 / count - 180
+    return round(centre_lat_deg, _CENTRE_DIGITS), round(centre_lon_deg, _CENTRE_DIGITS)
 
 
 def shown_distance_m(metres: float, *, exact: bool) -> int:
