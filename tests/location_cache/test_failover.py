@@ -18,7 +18,7 @@ from nearby.model import UserId
 from nearby.record import LocationRecord
 from redis_topology.sentinel import LOOK_AGAIN_S
 from tests.support.eventually import eventually
-from tests.support.valkey_topologies import ClusterServer, ClusterValkey, SentinelValkey
+from tests.support.valkey_topologies import ClusterServer, ClusterValkey, SentinelValkey, TcpServer
 
 T = TypeVar("T")
 
@@ -189,3 +189,13 @@ async def test_a_demoted_server_is_an_unavailable_cache_until_its_name_leads_to_
     async with open_cache(server.tcp_url, 600) as cache:
         with pytest.raises(StoreUnavailable, match="ReadOnly"):
             await cache.write_many([(ALICE, record(1))])
+
+
+@pytest.mark.parametrize("kind", [TcpServer, ClusterServer])
+async def test_a_server_that_is_no_cluster_yet_is_an_unavailable_cache(kind: type[TcpServer]) -> None:
+    with contextlib.closing(kind()) as server:
+        server.start()
+        async with open_cache(server.tcp_url.replace("redis://", "redis+cluster://"), 600) as cache:
+            for call in (cache.read_many([ALICE]), cache.write_many([(ALICE, record(1))]), cache.now_ms()):
+                with pytest.raises(StoreUnavailable, match="Cluster"):
+                    await call
