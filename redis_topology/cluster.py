@@ -12,12 +12,14 @@ their connections are used here. Invariants:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from redis.asyncio import Connection, SSLConnection
 from redis.asyncio.cluster import ClusterNode, NodesManager, PipelineCommand
+from redis.cluster import get_node_name
 from redis.crc import key_slot
 from redis.exceptions import (
     AskError,
@@ -63,9 +65,14 @@ class ClusterServers:
             "max_connections": 2 * MAX_CONNECTIONS,
         }
         self._options = options
-        self._given = address.nodes
+        self._given = {get_node_name(host, port) for host, port in address.nodes}
         # Where some slots have no node, the others are served all the same.
-        self._map = NodesManager(self._startup_nodes(), require_full_coverage=False, connection_kwargs=options)
+        self._map = NodesManager(
+            [self._new_node(*given) for given in address.nodes],
+            require_full_coverage=False,
+            connection_kwargs=options,
+            dynamic_startup_nodes=False,
+        )
         self._turns = asyncio.Semaphore(MAX_CONNECTIONS)
         self._reading_map = asyncio.Lock()
         self._doubts = {_NOT_READ}
@@ -102,9 +109,11 @@ class ClusterServers:
         self._doubts.add(_NOT_READ)
         await self._map.aclose()
         await self._map.aclose("startup_nodes")
+        # Connections of nodes that have left the Cluster.
+        await asyncio.gather(*self._map._background_tasks, return_exceptions=True)  # noqa: SLF001 - nobody else waits
 
-    def _startup_nodes(self) -> list[ClusterNode]:
-        return [ClusterNode(host, port, **self._options) for host, port in self._given]
+    def _new_node(self, host: str, port: int) -> ClusterNode:
+        return ClusterNode(host, port, **self._options)
 
     async def _know_map(self) -> None:
         if not self._doubts:
@@ -115,15 +124,27 @@ class ClusterServers:
             doubts = set(self._doubts)
             await self._read_map(next(iter(doubts)))
             self._doubts -= doubts
-            # The nodes given may be names that lead elsewhere one day, when no node known now is left.
-            for node in self._startup_nodes():
-                self._map.startup_nodes.setdefault(node.name, node)
+            await self._note_whom_to_ask()
+
+    async def _note_whom_to_ask(self) -> None:
+        """Let the nodes given and those of now tell the next map.
+
+        Those given stay: they may be names that lead elsewhere one day, when no node known now is left.
+        """
+        asked, present = self._map.startup_nodes, self._map.nodes_cache
+        for name in asked.keys() - present.keys() - self._given:
+            await asked.pop(name).disconnect()
+        for name, node in present.items():
+            if name not in asked:
+                asked[name] = self._new_node(node.host, int(node.port))
 
     async def _read_map(self, asked_last: str) -> None:
         try:
             await self._map.initialize(last_failed_node_name=asked_last)
         except RedisClusterException as error:  # no RedisError, for once
             raise ClusterError(str(error)) from error
+        except LookupError as error:
+            raise ClusterError("a Cluster without primaries") from error
 
     async def _send(self, errands: Sequence[_Errand]) -> None:
         """Fill in the answers, errors of servers among them."""
@@ -165,7 +186,8 @@ class ClusterServers:
         for errand in errands:
             match errand.answer:
                 case MovedError() as error:  # before AskError, its base class
-                    await self._map.move_slot(error)
+                    with contextlib.suppress(LookupError):  # a map that was read anew meanwhile may lack the slot
+                        await self._map.move_slot(error)
                     errand.node, errand.asking = None, False
                     self._doubts.add(_NOT_READ)
                 case AskError() as error:

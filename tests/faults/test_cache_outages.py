@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import random
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -22,7 +23,7 @@ from tests.support.steady import HERE, SETTINGS, SteadyCrowd, steady_crowd
 from tests.support.valkey_topologies import NEVER_MS, ClusterValkey, SentinelValkey, TcpServer
 
 RESUMED_WITHIN_S = float(os.environ.get("NEARBY_TEST_FAILOVER_S", "30"))
-"""10 on a machine of one's own, where 5 was measured; a loaded one may need a second election."""
+"""10 on a machine of one's own, where 3 was measured; a loaded one may need a second election."""
 MAX_FAILURES_PER_S = 4
 """Of one gateway: writes pause for a second after each failure, reads for half a second."""
 REPORTS_PER_S = 20
@@ -74,7 +75,7 @@ async def test_F8_I1_I3_a_standby_is_promoted_under_load_and_nobody_sees_a_frien
         primary = servers.primary() if isinstance(servers, SentinelValkey) else servers.primaries()[0]
         (primary.kill if fault == "killed" else primary.freeze)()
         # Friends go on being seen, though nobody can store where they are.
-        await eventually(lambda: seen_since(crowd, began_ms + 1_000), within_s=10)
+        await eventually(lambda: seen_since(crowd, began_ms + 1_000), within_s=30)
         await eventually(lambda: recorded_since(stack, crowd, began_ms + 2_000), within_s=RESUMED_WITHIN_S)
         took_s = time.monotonic() - began_s
         assert await failures(stack) > failures_before
@@ -85,12 +86,33 @@ async def test_F8_I1_I3_a_standby_is_promoted_under_load_and_nobody_sees_a_frien
         primary.thaw()
         # What was shown while it could not be stored is stored with the next report of each.
         now_ms = time.time_ns() // 1_000_000
-        await eventually(lambda: recorded_since(stack, crowd, now_ms + 1_000), within_s=10)
+        await eventually(lambda: recorded_since(stack, crowd, now_ms + 1_000), within_s=30)
         walking.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await walking
-        await healed(stack, crowd)
+        async with at_the_report_interval(crowd):
+            await healed(stack, crowd)
         assert all(client.refused_count == 0 for client in crowd.clients.values()), "I3: a location went backwards"
+
+
+@asynccontextmanager
+async def at_the_report_interval(crowd: Crowd) -> AsyncIterator[None]:
+    """Let everybody report as seldom as phones do, until the end of the context.
+
+    A write that a busy machine did not answer in time is shown to friends and not stored until the next one.
+    """
+
+    async def report() -> None:
+        rng = random.Random(2)
+        while True:
+            await asyncio.sleep(float(LIMITS["NEARBY_REPORT_INTERVAL_S"]))
+            for client in crowd.clients.values():
+                client.report(HERE[0] + rng.uniform(-0.03, 0.03), HERE[1] + rng.uniform(-0.04, 0.04))
+
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(report())
+        yield
+        task.cancel()
 
 
 @asynccontextmanager
@@ -137,7 +159,7 @@ async def test_F9_a_cache_that_is_flushed_or_restarts_empty_makes_nobody_vanish_
             async def whole() -> bool:
                 return None not in await cache.read_many(crowd.users)
 
-            await eventually(whole, within_s=10)
+            await eventually(whole, within_s=30)
             await everybody_stays(crowd, for_s=0.5)
 
 

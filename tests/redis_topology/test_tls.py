@@ -28,6 +28,7 @@ from tests.support.valkey_topologies import NEVER_MS, ClusterValkey, SentinelVal
 
 USERS = [UserId(f"user-{number}") for number in range(50)]
 REDIS_SERVER = shutil.which("redis-server")
+"""Installed by ``make test``."""
 OPENSSL = shutil.which("openssl")
 
 pytestmark = pytest.mark.skipif(OPENSSL is None, reason="no openssl to make certificates with")
@@ -112,11 +113,11 @@ async def test_a_server_with_a_certificate_that_nobody_vouches_for_is_an_unavail
                 assert "certificate" in (await refused(cache)).lower()
 
 
-@pytest.mark.skipif(REDIS_SERVER is None, reason="no redis-server, whose build knows TLS")
 @pytest.mark.parametrize("topology", [SentinelValkey, ClusterValkey])
 async def test_every_server_of_a_topology_is_reached_by_tls(
     topology: type[SentinelValkey | ClusterValkey], certificate: Certificate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert REDIS_SERVER is not None, "redis-server is missing; install it: apt-get install redis-server"
     monkeypatch.setenv("NEARBY_TEST_SERVER", str(REDIS_SERVER))
     files = {
         "tls-cert-file": certificate.certificate,
