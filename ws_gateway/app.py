@@ -86,6 +86,7 @@ async def main(environ: Mapping[str, str]) -> None:
             gateway.refresher.run(),
             gateway.refresher.patrol(router.reachable, settings.limits.report_interval_s),
             feed.follow(directory, gateway.apply),
+            gateway.sightings.run(directory),
             follow(gateway.cache_clock, cache),
             upkeep.sweep(gateway),
             announcement.run(),
