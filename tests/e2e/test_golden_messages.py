@@ -54,7 +54,7 @@ class Phone:
 
     def found(self, **fields: Any) -> dict[str, Any] | None:
         """The last message with these fields, each of which may be a predicate."""
-        for message in reversed(self.messages):
+        for message in self.messages[::-1]:
             if all(
                 want(message.get(name)) if callable(want) else message.get(name) == want
                 for name, want in fields.items()
