@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry
 
 from api.announcer import Announcer
 from api.eraser import Eraser
+from api.explain import Explainer
 from api.exporter import Exporter
 from api.gateways import Gateways
 from api.internal import create_internal_app
@@ -28,6 +29,7 @@ from api.services import Services
 from discovery.announce import Announcement
 from discovery.connect import open_discovery
 from http_port.admin import admin_app
+from http_port.explain import explain_route
 from http_port.process import configure_logging, stop_signals
 from http_port.serve import serve
 from location_cache.redis import open_cache
@@ -57,11 +59,12 @@ async def main(environ: Mapping[str, str]) -> None:
     registry = CollectorRegistry()
     async with AsyncExitStack() as parts:
         stop = await parts.enter_async_context(stop_signals())
-        admin = admin_app(registry, readiness.not_ready)
+        explainer = Explainer()
+        admin = admin_app(registry, readiness.not_ready, [explain_route(explainer.explain, settings.admin_token)])
         admin_url = await parts.enter_async_context(serve(admin, settings.host, settings.admin_port))
         discovery = await parts.enter_async_context(open_discovery(settings.process.discovery))
         router = await parts.enter_async_context(_router(settings))
-        services = await _open_services(parts, settings, router)
+        services = explainer.services = await _open_services(parts, settings, router)
         tasks = (
             router.follow(discovery.watch_ring()),
             services.gateways.follow(discovery),

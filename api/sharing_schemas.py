@@ -6,11 +6,12 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, StringConstraints, model_validator
 
-from api.schemas import DisplayName, InstantMs, Request
+from api.schemas import DisplayName, InstantMs, PersonBody, Request
 from nearby.sharing import Decision, Rule, Tier, Window, is_time_zone
 from social_graph.circles import Circle
 from social_graph.rules import Sharing
 from social_graph.sharing import Settings, Switch
+from social_graph.viewers import Viewer
 
 Precision = Literal["exact", "approximate", "off"]
 PRECISIONS: dict[Tier, Precision] = {Tier.EXACT: "exact", Tier.APPROXIMATE: "approximate", Tier.OFF: "off"}
@@ -206,4 +207,25 @@ class CirclePageBody(BaseModel):
     """All my circles, by name; there is never a next page."""
 
     items: list[CircleBody]
+    next_cursor: str | None
+
+
+class ViewerBody(PersonBody):
+    """A friend, how exactly they may see me now and why, and when they last got a location of mine, to the minute."""
+
+    in_force: InForceBody
+    last_seen_ms: int | None
+
+    @classmethod
+    def of_viewer(cls, viewer: Viewer) -> ViewerBody:
+        """Return ``viewer`` as a body."""
+        person = PersonBody.of(viewer.person).model_dump()
+        in_force = InForceBody.of(viewer.in_force).model_dump()
+        return cls.model_validate({**person, "in_force": in_force, "last_seen_ms": viewer.last_seen_ms})
+
+
+class ViewerPageBody(BaseModel):
+    """My friends as viewers; ``next_cursor`` is null at the end."""
+
+    items: list[ViewerBody]
     next_cursor: str | None

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from cli.drain.command import drain
+from cli.explain.command import explain
 from cli.gateways.command import gateways
 from cli.ring.command import ring
 from cli.simulate.command import simulate
@@ -41,6 +42,13 @@ Examples:
   nearby drain --status --json               what all of them are doing
 """
 
+_EXPLAIN_EXAMPLES = """\b
+Examples:
+  nearby explain ann ben --reason "ticket 4711"
+                                             in the stack in .nearby/
+  NEARBY_ADMIN_TOKEN=… nearby explain ann ben --api-admin http://10.0.0.7:9080 --admin http://10.0.0.11:9081 --json
+"""
+
 
 def _print_version(wanted: bool) -> None:
     if wanted:
@@ -64,6 +72,7 @@ def nearby(
       nearby ring show           the pub/sub servers, and how to add, remove or replace one
       nearby gateways            what the gateways are doing
       nearby drain --help        take one out of service
+      nearby explain --help      why somebody does not see a friend
     """  # noqa: D301 - the backspace tells click to keep the lines
 
 
@@ -72,3 +81,4 @@ main.command(epilog=_SIMULATE_EXAMPLES)(simulate)
 main.add_typer(ring, name="ring")
 main.command(epilog=_GATEWAYS_EXAMPLES)(gateways)
 main.command(epilog=_DRAIN_EXAMPLES)(drain)
+main.command(epilog=_EXPLAIN_EXAMPLES)(explain)

@@ -267,6 +267,13 @@ class FriendDirectory(Protocol):
             StoreUnavailable: the API did not answer.
         """
 
+    async def note_sightings(self, pairs: Sequence[tuple[UserId, UserId]]) -> None:
+        """Note of each pair of an owner and a viewer that the viewer has just received a location of the owner.
+
+        Raises:
+            StoreUnavailable: some, all or none were noted. Noting them again is safe.
+        """
+
     async def latest_sequence(self) -> int:
         """Return the newest row of the feed; 0 if there is none.
 

@@ -19,6 +19,7 @@ import enum
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Annotated
 from zoneinfo import ZoneInfo
 
@@ -200,7 +201,9 @@ def is_time_zone(name: str) -> bool:
     return _zone(name) is not None
 
 
+@lru_cache(maxsize=1_000)
 def _zone(name: str) -> ZoneInfo | None:
+    """Return a zone, read from a file of a few kilobytes when first asked for; more than there are are remembered."""
     try:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError):

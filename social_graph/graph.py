@@ -23,6 +23,7 @@ from social_graph.requests import FriendRequests
 from social_graph.rules import SharingRules
 from social_graph.sharing import SharingSwitches
 from social_graph.users import Users
+from social_graph.viewers import Viewers
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,7 @@ class SocialGraph:
     sharing: SharingSwitches
     rules: SharingRules
     circles: Circles
+    viewers: Viewers
     changes: ChangeFeed
     friend_lists: FriendLists
     erasures: Erasures
@@ -63,6 +65,7 @@ async def open_social_graph(url: str, clock: Clock, refresh_lifetime_s: int) -> 
             SharingSwitches(database, clock),
             SharingRules(database, clock),
             Circles(database, clock),
+            Viewers(database, clock),
             ChangeFeed(database),
             FriendLists(database, clock),
             Erasures(database, clock, passwords),

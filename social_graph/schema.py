@@ -76,6 +76,8 @@ friendships = Table(
     # round. On both sides, so that a friend list is read from the rows of its owner. NULL: exactly, for good.
     Column("shows", Text),
     Column("sees", Text),
+    # When `friend_id` last received a location of `user_id`, to the minute; NULL: never.
+    Column("seen_ms", BigInteger),
     Index(None, "friend_id"),
 )
 

@@ -54,6 +54,8 @@ def event_loop_guard() -> Iterator[EventLoopGuard]:
     for function in blocking.functions.values():
         # A log line is written where it arises.
         function.can_block_in("logging/__init__.py", {"emit"})
+        # A time zone is a file of a few kilobytes, read once per process.
+        function.can_block_in("nearby/sharing.py", {"_zone"})
         # One byte into a pipe that wakes kazoo's thread; it would take a hundred thousand open questions to fill it.
         function.can_block_in("kazoo/client.py", {"_call"})
     with pytest.MonkeyPatch.context() as patch:

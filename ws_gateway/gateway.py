@@ -48,6 +48,7 @@ from ws_gateway.session import (
     Session,
     StoreBatch,
 )
+from ws_gateway.sightings import Sightings
 from ws_gateway.tiers import TierChanges, edge_of
 from ws_gateway.viewer import Viewer, encode_snapshot
 
@@ -86,6 +87,7 @@ class Gateway:
         self.devices: dict[bytes, Devices[Connection]] = {}
         """The connections of each user, by the user's location channel."""
         self.blocked_clients: set[Connection] = set()
+        self.sightings = Sightings(self.hub, self._viewers, clock)
         self.fan_out_s = Histogram(FAN_OUT_BOUNDS_S)
         self.refused_counts: Counter[tuple[int, str]] = Counter()
         self.closed_counts: Counter[tuple[int, str]] = Counter()
@@ -120,6 +122,9 @@ class Gateway:
         self.refresher = Refresher(self.hub, cache, self._clock, self.outbox.flush)
         self._tier_changes = TierChanges(self.hub, pubsub, self.refresher, self.outbox.flush, self._clock, self._tasks)
         self.hub.channels = self._tier_changes
+
+    def _viewers(self) -> list[Viewer]:
+        return [connection.viewer for connection in self.connections if connection.viewer is not None]
 
     @property
     def full(self) -> bool:
@@ -201,6 +206,7 @@ class Gateway:
         if not devices.connected:
             del self.devices[channel]
         self._pubsub.unsubscribe(self.hub.detach(viewer))
+        self.sightings.left(viewer)
         if connection.listening:
             self._pubsub.unsubscribe([control_channel(viewer.user_id), channel])
 

@@ -131,6 +131,7 @@ class Hub:
         viewer.audience.forget(friend_id)
         self._timed_pairs.pop((viewer, friend_id), None)
         if self._forget(entry, viewer):
+            viewer.saw.add(friend_id)
             viewer.gone[friend_id] = reason
             self._enqueue(viewer)
         return None if entry.tier is Tier.OFF else entry.channel
@@ -139,7 +140,8 @@ class Hub:
         """Forget ``viewer``, for good; return the channels to unsubscribe from."""
         entries = list(viewer.friends.values())
         for entry in entries:
-            self._forget(entry, viewer)
+            if self._forget(entry, viewer):
+                viewer.saw.add(entry.user_id)
         for friend_id in viewer.plans:
             self._timed_pairs.pop((viewer, friend_id), None)
         viewer.friends.clear()
@@ -240,6 +242,7 @@ class Hub:
         self._change_over(viewer, old, new)
         if tier is Tier.OFF and new.viewers[viewer]:
             new.viewers[viewer] = False
+            viewer.saw.add(friend_id)
             viewer.gone[friend_id] = GoneReason.NOT_SHARING if plan.openly else GoneReason.INACTIVE
         self._enqueue(viewer)
         if announce and old.tier is not Tier.OFF:

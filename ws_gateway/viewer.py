@@ -49,6 +49,7 @@ class Viewer:
     ``live`` begins with its first snapshot; until then nothing is marked. ``pending`` holds the marked entries.
     ``friends`` has each friend's entry at the tier at which this viewer may see them now; ``plans`` how that tier
     changes, for those friends who said something special. ``audience`` is who may see the viewer's own user.
+    ``saw`` has the friends who were shown and are not any more, until somebody has noted them.
     ``version`` is the newest that was heard of among the versions of the viewer's own locations.
     """
 
@@ -66,6 +67,7 @@ class Viewer:
         "plans",
         "queued",
         "radius_m",
+        "saw",
         "touched",
         "user_id",
         "vector",
@@ -88,6 +90,7 @@ class Viewer:
         self.history_retention: tuple[int, int | None] = (0, None)
         self.touched: dict[UserId, int] = {}
         self.version = 0
+        self.saw: set[UserId] = set()
         self.set_radius(radius_m)
 
     def set_radius(self, radius_m: float) -> None:
@@ -109,6 +112,7 @@ class Viewer:
             if entry.record is None or not entry.sharing:
                 if shown:
                     entry.viewers[self] = False
+                    self.saw.add(entry.user_id)
                     gone[entry.user_id] = GoneReason.INACTIVE
                 continue
             fx, fy, fz = entry.vector
@@ -126,6 +130,7 @@ class Viewer:
                     gone.pop(entry.user_id, None)
             elif shown:
                 entry.viewers[self] = False
+                self.saw.add(entry.user_id)
                 gone[entry.user_id] = GoneReason.OUT_OF_RANGE
         return Changes(friends, gone)
 
@@ -134,6 +139,8 @@ class Viewer:
         self.pending.clear()
         self.gone.clear()
         for entry in self.friends.values():
+            if entry.viewers[self]:
+                self.saw.add(entry.user_id)
             entry.viewers[self] = False
         return self.changes(self.friends.values()).friends
 

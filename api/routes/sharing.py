@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 
 from api.auth import Caller
+from api.cursors import decode_cursor, encode_cursor
 from api.problems import documented, invalid_request
 from api.schemas import user_id_of
 from api.services import Services, ServicesDep
-from api.sharing_schemas import FriendSharing, FriendSharingBody, MySharing, MySharingBody
+from api.sharing_schemas import (
+    FriendSharing,
+    FriendSharingBody,
+    MySharing,
+    MySharingBody,
+    ViewerBody,
+    ViewerPageBody,
+)
 from nearby.model import UserId
 from nearby.sharing import Tier
 
@@ -39,6 +48,22 @@ async def set_sharing(services: ServicesDep, caller: Caller, body: MySharing) ->
 async def _mine(services: Services, user_id: UserId) -> MySharingBody:
     switches = services.graph.sharing
     return MySharingBody.of(await switches.get(user_id), await switches.settings(user_id))
+
+
+@router.get("/me/viewers", responses=documented(401))
+async def viewers(
+    services: ServicesDep,
+    caller: Caller,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    cursor: Annotated[str | None, Query(max_length=200)] = None,
+) -> ViewerPageBody:
+    """List who may see me, how exactly and why, and when they last got a location of mine. Ordered by user id."""
+    after = None if cursor is None else UserId(decode_cursor(cursor, str))
+    page = await services.graph.viewers.page(caller.user_id, limit, after)
+    return ViewerPageBody(
+        items=[ViewerBody.of_viewer(viewer) for viewer in page.viewers],
+        next_cursor=None if page.next_after is None else encode_cursor(page.next_after),
+    )
 
 
 @router.get("/friends/{user_id}/sharing", responses=documented(401, 404))

@@ -120,6 +120,7 @@ async def test_the_openapi_document_declares_problems_and_only_what_exists(stack
         "/v1/friends",
         "/v1/friends/{user_id}",
         "/v1/friends/{user_id}/sharing",
+        "/v1/me/viewers",
         "/v1/circles",
         "/v1/circles/{circle_id}",
         "/v1/circles/{circle_id}/members/{user_id}",

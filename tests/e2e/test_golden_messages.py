@@ -59,7 +59,8 @@ class Phone:
                 want(message.get(name)) if callable(want) else message.get(name) == want
                 for name, want in fields.items()
             ):
-                return message
+                found: dict[str, Any] = message
+                return found
         return None
 
     async def gets(self, **fields: Any) -> dict[str, Any]:

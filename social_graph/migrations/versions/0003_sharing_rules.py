@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 _TIER = sa.String(16)
-_ON_FRIENDSHIPS = ("sharing_meanwhile", "sharing_until_ms", "sharing_openly", "shows", "sees")
+_ON_FRIENDSHIPS = ("sharing_meanwhile", "sharing_until_ms", "sharing_openly", "shows", "sees", "seen_ms")
 _ON_USERS = ("default_sharing", "sharing_windows", "time_zone")
 
 
@@ -22,6 +22,7 @@ def upgrade() -> None:
         sa.Column("sharing_openly", sa.Boolean, nullable=False, server_default=sa.false()),
         sa.Column("shows", sa.Text),
         sa.Column("sees", sa.Text),
+        sa.Column("seen_ms", sa.BigInteger),
     ):
         op.add_column("friendships", column)
     for column in (
