@@ -8,7 +8,7 @@ JARS := build/jars
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format lock clean jars load-balancers
+.PHONY: help run test check format lock clean jars servers
 
 help: ## Show this help
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -16,17 +16,18 @@ help: ## Show this help
 run: $(READY) ## Start the whole stack on this machine with a simulated crowd
 	$(BIN)/nearby up --simulate
 
-test: $(READY) $(JARS)/.ready load-balancers ## Run every test, against real servers
-	$(PYTEST) -n 2 --dist loadgroup -m "not serial"
+test: $(READY) $(JARS)/.ready servers ## Run every test, against real servers
+	$(PYTEST) -n 3 --dist loadgroup -m "not serial"
 	$(PYTEST) -m serial
 
 # Debian's packages, which the tests run as child processes. Asked for by path: sbin is not on everybody's.
-load-balancers:
-	@PATH="$$PATH:/usr/sbin"; command -v haproxy >/dev/null && command -v nginx >/dev/null || \
-		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-			apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends haproxy nginx-light; \
+servers:
+	@PATH="$$PATH:/usr/sbin"; for program in haproxy nginx redis-server; do command -v $$program >/dev/null || missing=1; done; \
+		if [ -z "$$missing" ]; then exit 0; \
+		elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends haproxy nginx-light redis-server; \
 		else \
-			echo "HAProxy or nginx is missing; install them: apt-get install haproxy nginx-light"; exit 1; \
+			echo "HAProxy, nginx or Redis is missing; install them: apt-get install haproxy nginx-light redis-server"; exit 1; \
 		fi
 
 check: $(READY) ## Run the static gates: format, lint, types, import contracts

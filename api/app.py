@@ -16,15 +16,20 @@ from prometheus_client import CollectorRegistry
 
 from api.announcer import Announcer
 from api.eraser import Eraser
+from api.explain import Explainer
+from api.exporter import Exporter
 from api.gateways import Gateways
 from api.internal import create_internal_app
 from api.metrics import RequestMetrics
 from api.pauses import end_due_pauses
+from api.pruning import prune_for_ever
 from api.public import create_app
+from api.reports import Reports
 from api.services import Services
 from discovery.announce import Announcement
 from discovery.connect import open_discovery
 from http_port.admin import admin_app
+from http_port.explain import explain_route
 from http_port.process import configure_logging, stop_signals
 from http_port.serve import serve
 from location_cache.redis import open_cache
@@ -54,16 +59,19 @@ async def main(environ: Mapping[str, str]) -> None:
     registry = CollectorRegistry()
     async with AsyncExitStack() as parts:
         stop = await parts.enter_async_context(stop_signals())
-        admin = admin_app(registry, readiness.not_ready)
+        explainer = Explainer()
+        admin = admin_app(registry, readiness.not_ready, [explain_route(explainer.explain, settings.admin_token)])
         admin_url = await parts.enter_async_context(serve(admin, settings.host, settings.admin_port))
         discovery = await parts.enter_async_context(open_discovery(settings.process.discovery))
         router = await parts.enter_async_context(_router(settings))
-        services = await _open_services(parts, settings, router)
+        services = explainer.services = await _open_services(parts, settings, router)
         tasks = (
             router.follow(discovery.watch_ring()),
             services.gateways.follow(discovery),
             end_due_pauses(services.graph, services.announcer, asyncio.sleep),
             services.eraser.run(asyncio.sleep),
+            Exporter(services.graph, services.cache, services.history).run(asyncio.sleep),
+            prune_for_ever(services.graph, asyncio.sleep),
         )
         await parts.enter_async_context(_running(*tasks))
         _log.info("waiting for a pub/sub ring")
@@ -131,6 +139,7 @@ async def _open_services(parts: AsyncExitStack, settings: ApiSettings, router: R
         cache=cache,
         history=history,
         eraser=Eraser(graph, cache, stream, history, unix_time_ms),
+        reports=Reports(cache, stream, router, unix_time_ms, settings.max_accuracy_m, settings.max_speed_mps),
         announcer=Announcer(graph, router),
         gateways=Gateways(),
         token_keys=settings.token_keys,

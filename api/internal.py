@@ -27,6 +27,7 @@ from social_graph.friend_lists import MAX_USERS
 from social_graph.graph import SocialGraph
 
 MAX_CHANGES = 1000
+MAX_SIGHTINGS = 500
 
 _UserIdField = Annotated[str, msgspec.Meta(max_length=36)]
 
@@ -43,6 +44,18 @@ class FriendListsBody(msgspec.Struct, frozen=True):
     lists: list[FriendList | None]
 
 
+class SightingsRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Owners and viewers who have just received a location of theirs."""
+
+    pairs: Annotated[list[tuple[_UserIdField, _UserIdField]], msgspec.Meta(max_length=MAX_SIGHTINGS)]
+
+
+class NotedBody(msgspec.Struct, frozen=True):
+    """How many pairs were taken; those that are no friends are not kept."""
+
+    noted: int
+
+
 class ChangesBody(msgspec.Struct, frozen=True):
     """Changes, oldest first, and the newest row of the feed."""
 
@@ -51,6 +64,7 @@ class ChangesBody(msgspec.Struct, frozen=True):
 
 
 _request_decoder = msgspec.json.Decoder(FriendListsRequest)
+_sightings_decoder = msgspec.json.Decoder(SightingsRequest)
 _encoder = msgspec.json.Encoder()
 
 
@@ -70,10 +84,19 @@ def create_internal_app(graph: SocialGraph, service_token: Secret, metrics: Requ
         found = await graph.changes.changes_after(after, min(limit, MAX_CHANGES))
         return _json(ChangesBody(found, max(latest, found[-1].sequence if found else 0)))
 
+    async def sightings(request: Request) -> Response:
+        try:
+            noted = _sightings_decoder.decode(await request.body())
+        except msgspec.MsgspecError as error:
+            raise invalid_request(str(error)) from error
+        await graph.viewers.note([(UserId(owner), UserId(viewer)) for owner, viewer in noted.pairs])
+        return _json(NotedBody(len(noted.pairs)))
+
     app = Starlette(
         routes=[
             Route("/internal/v1/friend-lists", friend_lists, methods=["POST"]),
             Route("/internal/v1/changes", changes, methods=["GET"]),
+            Route("/internal/v1/sightings", sightings, methods=["POST"]),
         ],
         middleware=[
             Middleware(CountRequests, metrics=metrics),

@@ -7,11 +7,30 @@ from fastapi import FastAPI
 from api import problems
 from api.guards import LimitBody, RefuseTokensInUrl
 from api.metrics import CountRequests, RequestMetrics
-from api.routes import friend_requests, friends, gateway, history, me, nearby, root, tokens, users
+from api.routes import (
+    circles,
+    exports,
+    friend_history,
+    friend_requests,
+    friends,
+    gateway,
+    history,
+    history_settings,
+    locations,
+    me,
+    nearby,
+    root,
+    sharing,
+    tokens,
+    users,
+)
 from api.services import Services
 from nearby import __version__
 
-ROUTE_MODULES = (root, users, tokens, me, friend_requests, friends, nearby, history, gateway)
+ROUTE_MODULES = (
+    *(root, users, tokens, me, friend_requests, friends, sharing, circles, nearby, gateway),
+    *(locations, history, history_settings, exports, friend_history),
+)
 
 
 def create_app(services: Services, metrics: RequestMetrics) -> FastAPI:

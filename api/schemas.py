@@ -95,19 +95,6 @@ class NewFriendRequest(Request):
         return self
 
 
-class SharingSwitch(Request):
-    """One's switch for everyone, as asked and as answered. ``until_ms`` ends a pause; null: until resumed."""
-
-    state: Literal["on", "paused"]
-    until_ms: InstantMs | None = None
-
-    @model_validator(mode="after")
-    def _only_pauses_end(self) -> SharingSwitch:
-        if self.state == "on" and self.until_ms is not None:
-            raise ValueError("until_ms goes with state paused")
-        return self
-
-
 # ------------------------------------------------------------------------------------------- answers
 
 
@@ -193,13 +180,6 @@ class ErasureBody(BaseModel):
     """An erasure that was begun, and goes on however long it takes."""
 
     erasure_id: str
-
-
-class SharingSwitchBody(BaseModel):
-    """One's switch for everyone. ``until_ms`` ends a pause; null: until resumed."""
-
-    state: Literal["on", "paused"]
-    until_ms: int | None
 
 
 class FriendEntryBody(BaseModel):

@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 from api.announcer import Announcer
 from api.eraser import Eraser
 from api.gateways import Gateways
+from api.reports import Reports
 from nearby.ports import Clock, HistoryStore, LocationCache
 from nearby.tokens import TokenKeys
 from social_graph.graph import SocialGraph
@@ -23,6 +24,7 @@ class Services:
     cache: LocationCache
     history: HistoryStore
     eraser: Eraser
+    reports: Reports
     announcer: Announcer
     gateways: Gateways
     token_keys: TokenKeys

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from cli.drain.command import drain
+from cli.explain.command import explain
 from cli.gateways.command import gateways
 from cli.history.command import history
 from cli.ring.command import ring
@@ -42,6 +43,13 @@ Examples:
   nearby drain --status --json               what all of them are doing
 """
 
+_EXPLAIN_EXAMPLES = """\b
+Examples:
+  nearby explain ann ben --reason "ticket 4711"
+                                             in the stack in .nearby/
+  NEARBY_ADMIN_TOKEN=… nearby explain ann ben --api-admin http://10.0.0.7:9080 --admin http://10.0.0.11:9081 --json
+"""
+
 
 def _print_version(wanted: bool) -> None:
     if wanted:
@@ -66,6 +74,7 @@ def nearby(
       nearby history lag         what waits to be stored in the history
       nearby gateways            what the gateways are doing
       nearby drain --help        take one out of service
+      nearby explain --help      why somebody does not see a friend
     """  # noqa: D301 - the backspace tells click to keep the lines
 
 
@@ -75,3 +84,4 @@ main.add_typer(ring, name="ring")
 main.add_typer(history, name="history")
 main.command(epilog=_GATEWAYS_EXAMPLES)(gateways)
 main.command(epilog=_DRAIN_EXAMPLES)(drain)
+main.command(epilog=_EXPLAIN_EXAMPLES)(explain)

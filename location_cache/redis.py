@@ -1,37 +1,36 @@
-"""The location cache on one Redis or Valkey server: a packed record per user under ``loc:USER``, with a TTL."""
+"""The location cache on Redis or Valkey servers: a packed record per user, with a TTL.
+
+On one server, and on the primary that Sentinels name, the key is ``loc:USER``. In a Cluster it is ``loc:{TAG}USER``
+(see ``placement.py``).
+"""
 
 from __future__ import annotations
 
-import asyncio
+import statistics
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
-from typing import Any
 
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError
-from redis.maint_notifications import MaintNotificationsConfig
-
-from nearby.errors import RecordError, StoreUnavailable
+from location_cache.placement import Placement, clustered, together
+from nearby.errors import RecordError
 from nearby.model import UserId
 from nearby.ports import CachedLocation, WriteResult
 from nearby.record import FORMAT, SIZE_BYTES, LocationRecord, pack, unpack
+from nearby.redis_address import parse
+from redis_topology.answering import answering
+from redis_topology.connect import open_servers
+from redis_topology.scripts import Chunk, Script, run
+from redis_topology.servers import Command, Servers
 
-SOCKET_TIMEOUT_S = 2.0
-CALL_TIMEOUT_S = 3.0
-"""The bound of a whole call, connecting included; a frozen server is told from a slow one by nothing else."""
-MAX_CONNECTIONS = 16
-"""Calls beyond this many wait for a connection, for :data:`SOCKET_TIMEOUT_S` at most."""
 ERASED = b"erased"
 """In place of a record: the user is erased, and while this stands nothing is written. Of another size than a record."""
+STORE = "location_cache"
 WRITE_CHUNK = 128
 """Entries per run of the script: about 0.3 ms, in which the server serves nobody else."""
 READ_CHUNK = 256
 """Keys per run of the other script, for the same reason."""
 
-# KEYS: cache keys. ARGV[1]: TTL in milliseconds; ARGV[2..]: the packed record of each key.
+# KEYS: cache keys. ARGV[1]: TTL in milliseconds; ARGV[2..]: the packed record of each key, under the newest version
+# that its writer has heard of.
 # Returns (version in force, 1 if accepted else 0) per key, in order. A stored value of another size or
 # format is overwritten. Lua numbers are exact to 2^53: microseconds until the year 2255.
 _WRITE_SCRIPT = f"""
@@ -45,10 +44,10 @@ for i, key in ipairs(KEYS) do
   if stored and #stored == {SIZE_BYTES} and string.byte(stored) == {FORMAT} then
     version, stored_at = struct.unpack('<i8i8', stored, 3)
   end
-  local recorded_at = struct.unpack('<i8', record, 11)
+  local heard_of, recorded_at = struct.unpack('<i8i8', record, 3)
   local accepted = stored ~= '{ERASED.decode()}' and (not stored_at or recorded_at > stored_at)
   if accepted then
-    version = math.max(version + 1, clock_us)
+    version = math.max(version + 1, clock_us, heard_of + 1)
     redis.call('SET', key, string.sub(record, 1, 2) .. struct.pack('<i8', version) .. string.sub(record, 11),
       'PX', ARGV[1])
   end
@@ -69,50 +68,35 @@ return results
 """
 
 
-_Chunk = tuple[list[bytes], list[bytes | int]]
-"""The keys and arguments of one run of a script."""
-
-
-@dataclass(slots=True)
-class _Script:
-    source: str
-    sha: str = ""
+_NO_RESULT = WriteResult(0, accepted=False)
 
 
 @asynccontextmanager
 async def open_cache(url: str, ttl_s: float) -> AsyncIterator[RedisLocationCache]:
-    """Yield the location cache at ``url`` (``redis://``, ``rediss://`` or ``unix://``).
+    """Yield the location cache at ``url`` (see :mod:`nearby.redis_address`).
 
     Entries live for ``ttl_s`` seconds after the last accepted write. Opening connects to nothing yet.
+
+    Raises:
+        ValueError: ``url`` is no such address.
     """
-    pool = BlockingConnectionPool.from_url(
-        url,
-        max_connections=MAX_CONNECTIONS,
-        timeout=SOCKET_TIMEOUT_S,
-        protocol=3,
-        socket_timeout=SOCKET_TIMEOUT_S,
-        socket_connect_timeout=SOCKET_TIMEOUT_S,
-        # An outage is told at once: the gateway has its own way to live with it.
-        retry=Retry(NoBackoff(), 0),
-        driver_info=None,  # naming the client to the server looks its version up on disk
-        maint_notifications_config=MaintNotificationsConfig(enabled=False),
-    )
-    async with aclosing(RedisLocationCache(Redis.from_pool(pool), ttl_s)) as cache:
+    async with aclosing(RedisLocationCache(open_servers(parse(url)), ttl_s)) as cache:
         yield cache
 
 
 class RedisLocationCache:
     """The port ``LocationCache``. ``unreadable_count`` counts stored values that were not location records.
 
-    A call takes :data:`CALL_TIMEOUT_S` at most.
+    A call takes :data:`redis_topology.answering.CALL_TIMEOUT_S` at most.
     """
 
-    def __init__(self, client: Redis, ttl_s: float) -> None:
+    def __init__(self, servers: Servers, ttl_s: float) -> None:
         self.unreadable_count = 0
-        self._client = client
+        self._servers = servers
+        self._place: Placement = clustered if servers.clustered else together
         self._ttl_ms = round(ttl_s * 1000)
-        self._write_script = _Script(_WRITE_SCRIPT)
-        self._read_script = _Script(_READ_SCRIPT)
+        self._write_script = Script.of(_WRITE_SCRIPT)
+        self._read_script = Script.of(_READ_SCRIPT)
 
     async def write_many(self, entries: Sequence[tuple[UserId, LocationRecord]]) -> list[WriteResult]:
         """Store each record unless one as recent is known; return the results in the same order.
@@ -121,20 +105,18 @@ class RedisLocationCache:
             StoreUnavailable: some, all or none were written. Writing again is safe.
             RecordError: a field of a record does not fit its place; nothing was written.
         """
-        chunks: list[_Chunk] = [
-            (
-                [_key(user_id) for user_id, _ in entries[start : start + WRITE_CHUNK]],
-                [self._ttl_ms, *(pack(record) for _, record in entries[start : start + WRITE_CHUNK])],
-            )
-            for start in range(0, len(entries), WRITE_CHUNK)
+        groups = self._place([user_id for user_id, _ in entries], WRITE_CHUNK)
+        chunks = [
+            Chunk(group.keys, [self._ttl_ms, *(pack(entries[position][1]) for position in group.positions)])
+            for group in groups
         ]
-        async with _answering():
-            replies = await self._run(self._write_script, chunks)
-        return [
-            WriteResult(version, bool(accepted))
-            for reply in replies
-            for version, accepted in zip(reply[::2], reply[1::2], strict=True)
-        ]
+        async with answering(STORE):
+            replies = await run(self._servers, self._write_script, chunks)
+        results: list[WriteResult] = [_NO_RESULT] * len(entries)
+        for group, reply in zip(groups, replies, strict=True):
+            for position, version, accepted in zip(group.positions, reply[::2], reply[1::2], strict=True):
+                results[position] = WriteResult(version, bool(accepted))
+        return results
 
     async def read_many(self, user_ids: Sequence[UserId]) -> list[CachedLocation | None]:
         """Return what is known of ``user_ids`` in the same order; ``None`` where there is nothing we can read.
@@ -142,19 +124,25 @@ class RedisLocationCache:
         What remains to each entry is by the server's clock.
 
         Raises:
-            StoreUnavailable: the server did not answer.
+            StoreUnavailable: a server did not answer.
         """
-        chunks: list[_Chunk] = [
-            ([_key(user_id) for user_id in user_ids[start : start + READ_CHUNK]], [])
-            for start in range(0, len(user_ids), READ_CHUNK)
-        ]
-        async with _answering():
-            replies = await self._run(self._read_script, chunks)
-        return [
-            self._cached(value, remaining_ms)
-            for reply in replies
-            for value, remaining_ms in zip(reply[::2], reply[1::2], strict=True)
-        ]
+        groups = self._place(user_ids, READ_CHUNK)
+        async with answering(STORE):
+            replies = await run(self._servers, self._read_script, [Chunk(group.keys) for group in groups])
+        found: list[CachedLocation | None] = [None] * len(user_ids)
+        for group, reply in zip(groups, replies, strict=True):
+            for position, value, remaining_ms in zip(group.positions, reply[::2], reply[1::2], strict=True):
+                found[position] = self._cached(value, remaining_ms)
+        return found
+
+    async def now_ms(self) -> int:
+        """Return the cache's clock, Unix milliseconds; in a Cluster the median of the primaries'.
+
+        Raises:
+            StoreUnavailable: no server answered.
+        """
+        async with answering(STORE):
+            return int(statistics.median_low(await self._servers.times_us())) // 1000
 
     async def erase(self, user_id: UserId, fence_s: float) -> None:
         """Forget ``user_id``, and refuse what is written of them during the next ``fence_s`` seconds.
@@ -162,36 +150,16 @@ class RedisLocationCache:
         Raises:
             StoreUnavailable: whether that happened is not known. Erasing again is safe.
         """
-        async with _answering():
-            await self._client.set(_key(user_id), ERASED, px=round(fence_s * 1000))
+        [group] = self._place([user_id], 1)
+        command = Command(group.keys[0], (b"SET", group.keys[0], ERASED, b"PX", round(fence_s * 1000)))
+        async with answering(STORE):
+            [answer] = await self._servers.execute([command])
+            if isinstance(answer, Exception):
+                raise answer
 
     async def aclose(self) -> None:
         """Close the connections. Idempotent."""
-        await self._client.aclose()
-
-    async def _run(self, script: _Script, chunks: Sequence[_Chunk]) -> list[list[Any]]:
-        """Run ``script`` on each chunk of keys and arguments; return the answers in order.
-
-        It is loaded where the server does not know it, as after a restart.
-        """
-        replies: dict[int, list[Any]] = {}
-        while len(replies) < len(chunks):
-            if not script.sha:
-                script.sha = await self._client.script_load(script.source)
-            missing = [index for index in range(len(chunks)) if index not in replies]
-            async with self._client.pipeline(transaction=False) as pipeline:
-                for index in missing:
-                    keys, arguments = chunks[index]
-                    pipeline.evalsha(script.sha, len(keys), *keys, *arguments)
-                answers = await pipeline.execute(raise_on_error=False)
-            for index, answer in zip(missing, answers, strict=True):
-                if isinstance(answer, NoScriptError):
-                    script.sha = ""
-                elif isinstance(answer, Exception):
-                    raise answer
-                else:
-                    replies[index] = answer
-        return [replies[index] for index in range(len(chunks))]
+        await self._servers.aclose()
 
     def _cached(self, value: bytes | None, remaining_ms: int) -> CachedLocation | None:
         if value is None or value == ERASED:
@@ -202,29 +170,3 @@ class RedisLocationCache:
         except RecordError:
             self.unreadable_count += 1
             return None
-
-
-def _key(user_id: UserId) -> bytes:
-    return b"loc:" + user_id.encode()
-
-
-@asynccontextmanager
-async def _answering() -> AsyncIterator[None]:
-    """Bound a call and turn what the driver raises into ``StoreUnavailable``."""
-    task = asyncio.current_task()
-    assert task is not None
-    cancelled_before = task.cancelling()
-    try:
-        async with asyncio.timeout(CALL_TIMEOUT_S):
-            yield
-    except (RedisError, OSError) as error:
-        _raise_lost_cancellation(task, cancelled_before)
-        raise StoreUnavailable("location_cache", f"{type(error).__name__}: {error}") from error
-    _raise_lost_cancellation(task, cancelled_before)
-
-
-def _raise_lost_cancellation(task: asyncio.Task[object], cancelled_before: int) -> None:
-    # The driver uses asyncio.wait_for, which before Python 3.12 loses a cancellation that meets its result
-    # (bpo-42130); whoever cancelled us would wait for ever.
-    if task.cancelling() > cancelled_before:
-        raise asyncio.CancelledError

@@ -23,7 +23,6 @@ from location_history.redis_calls import answering, client
 from nearby.errors import StoreUnavailable
 from nearby.model import UserId
 from nearby.ports import HistoryFence
-from nearby.settings import words
 
 T = TypeVar("T")
 
@@ -84,7 +83,7 @@ async def open_consumers(
     """
     async with AsyncExitStack() as closing:
         servers = []
-        for url in words(urls):
+        for url in urls.split():
             # A stream takes one connection to wait for entries, one to acknowledge them and one to look around.
             server = client(url, 3 * streams_count + 1)
             closing.push_async_callback(server.aclose)

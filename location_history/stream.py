@@ -23,7 +23,6 @@ from location_history.redis_calls import answering, client
 from nearby.errors import StoreUnavailable
 from nearby.model import HistoryPoint, UserId
 from nearby.ports import HistoryFence
-from nearby.settings import words
 
 _log = logging.getLogger(__name__)
 
@@ -37,12 +36,12 @@ _DISK_TIMEOUT_MS = 1_800
 async def open_stream(urls: str, max_entries: int, streams_count: int = 1) -> AsyncIterator[RedisHistoryStream]:
     """Yield the producer's side of ``streams_count`` streams at ``urls``, which all processes must spell alike.
 
-    Each URL is ``redis://``, ``rediss://`` or ``unix://``; several are separated by commas. Beyond about
+    Each URL is as in :mod:`nearby.redis_address`, not a Cluster's; several are separated by spaces. Beyond about
     ``max_entries`` in all (a server trims in blocks of 100) the oldest entries of the fullest streams are dropped.
     """
     async with AsyncExitStack() as closing:
         servers = []
-        for url in words(urls):
+        for url in urls.split():
             server = client(url)
             closing.push_async_callback(server.aclose)
             servers.append(server)
@@ -50,7 +49,7 @@ async def open_stream(urls: str, max_entries: int, streams_count: int = 1) -> As
 
 
 class RedisHistoryStream:
-    """The port ``HistoryStream``. A call takes :data:`~location_history.redis_calls.CALL_TIMEOUT_S` at most."""
+    """The port ``HistoryStream``. A call takes :data:`redis_topology.answering.CALL_TIMEOUT_S` at most."""
 
     def __init__(self, servers: Sequence[Redis], max_entries: int, streams_count: int) -> None:
         self._servers = servers

@@ -11,12 +11,14 @@ from __future__ import annotations
 import msgspec
 
 from nearby.model import UserId
+from nearby.sharing import EXACT, NO_LIMITS, Limits, TierPlan
 
 
-class FriendshipChanged(msgspec.Struct, frozen=True, tag="friendship", tag_field="kind"):
-    """``user_id`` and ``friend_id`` became friends or ceased to be.
+class FriendshipChanged(msgspec.Struct, frozen=True, omit_defaults=True, tag="friendship", tag_field="kind"):
+    """``user_id`` and ``friend_id`` became friends or ceased to be, or one shows themselves otherwise to the other.
 
-    The two switches tell whether each of them shares at all at that moment.
+    It tells all that is true of the two at that moment: whether each of them shares at all and within which limits,
+    and how exactly each lets the other see them.
     """
 
     sequence: int
@@ -25,14 +27,19 @@ class FriendshipChanged(msgspec.Struct, frozen=True, tag="friendship", tag_field
     friends: bool
     user_sharing: bool
     friend_sharing: bool
+    user_limits: Limits = NO_LIMITS
+    friend_limits: Limits = NO_LIMITS
+    user_shows: TierPlan = EXACT
+    friend_shows: TierPlan = EXACT
 
 
-class SharingChanged(msgspec.Struct, frozen=True, tag="sharing", tag_field="kind"):
-    """``user_id`` paused or resumed sharing with everyone."""
+class SharingChanged(msgspec.Struct, frozen=True, omit_defaults=True, tag="sharing", tag_field="kind"):
+    """``user_id`` paused or resumed sharing with everyone, or set other limits for everyone."""
 
     sequence: int
     user_id: UserId
     sharing: bool
+    limits: Limits = NO_LIMITS
 
 
 class TokensRevoked(msgspec.Struct, frozen=True, tag="tokens_revoked", tag_field="kind"):

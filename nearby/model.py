@@ -6,6 +6,10 @@ import enum
 from dataclasses import dataclass
 from typing import NewType
 
+import msgspec
+
+from nearby.sharing import EXACT, NO_LIMITS, Limits, TierPlan
+
 UserId = NewType("UserId", str)
 """A user's UUID in its canonical form: 36 characters, lower case."""
 
@@ -65,24 +69,28 @@ class HistoryPoint:
     accepted_at_ms: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class FriendEdge:
-    """One friend as a gateway needs to know them: whose location may be shown to the list's owner.
+class FriendEdge(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One friend as a gateway needs to know them.
 
-    ``sharing`` is the friend's own switch for everyone (``/v1/me/sharing``), ``switch_sequence`` the
-    position in the change feed that set it.
+    ``sharing`` is the friend's own switch for everyone (``/v1/me/sharing``) and ``limits`` the rest of what they say
+    to everyone; ``switch_sequence`` is the position in the change feed that set both. ``shows`` is how exactly they
+    let the list's owner see them, ``sees`` how exactly they may see the owner.
     """
 
     user_id: UserId
     sharing: bool = True
     switch_sequence: int = 0
+    limits: Limits = NO_LIMITS
+    shows: TierPlan = EXACT
+    sees: TierPlan = EXACT
 
 
 @dataclass(frozen=True, slots=True)
 class FriendList:
     """A user's friends, read in one transaction at position ``sequence`` of the change feed.
 
-    ``sharing`` is this user's own switch. Access tokens issued before ``tokens_valid_from_ms`` are revoked.
+    ``sharing`` is this user's own switch and ``limits`` the rest of what they say to everyone. Access tokens issued
+    before ``tokens_valid_from_ms`` are revoked.
     ``history_retention_s`` is how long the user wants points kept; 0: not at all, ``None``: as long as by default.
     """
 
@@ -92,3 +100,4 @@ class FriendList:
     tokens_valid_from_ms: int
     friends: tuple[FriendEdge, ...]
     history_retention_s: int | None = None
+    limits: Limits = NO_LIMITS

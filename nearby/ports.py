@@ -52,12 +52,17 @@ class LocationCache(Protocol):
 
     The TTL runs by the cache server's clock. Order is by ``recorded_at_ms``: an older record never replaces a
     newer one, whoever writes it and whenever it arrives. Versions of one user grow strictly.
+
+    A cache that fails over to a standby may lose its latest writes, and one that restarts may lose all. So ``None``
+    means unknown, never gone: whoever knows better goes on knowing. After such a loss an older record may be taken;
+    its version still exceeds what its writer has heard of (docs/location-cache.md).
     """
 
     async def write_many(self, entries: Sequence[tuple[UserId, LocationRecord]]) -> list[WriteResult]:
         """Store each record unless one as recent is known; return the results in the same order.
 
-        The records' own versions are ignored. Entries of one user in one call are taken in their order.
+        A record's own version is the newest that its writer has heard of for that user, 0 for none; the one given
+        exceeds it. Entries of one user in one call are taken in their order.
 
         Raises:
             StoreUnavailable: some, all or none were written. Writing again is safe.
@@ -75,6 +80,13 @@ class LocationCache(Protocol):
 
         Raises:
             StoreUnavailable: whether that happened is not known. Erasing again is safe.
+        """
+
+    async def now_ms(self) -> int:
+        """Return the cache's clock, Unix milliseconds; where it is several servers, the one in the middle.
+
+        Raises:
+            StoreUnavailable: no server answered.
         """
 
     async def aclose(self) -> None:
@@ -102,8 +114,11 @@ class HistoryFence:
 class HistoryStream(Protocol):
     """The durable queue between gateways and history writers."""
 
-    async def append_many(self, points: Sequence[HistoryPoint]) -> None:
+    async def append_many(self, points: Sequence[HistoryPoint], *, durable: bool = False) -> None:
         """Append ``points``; once this returns they are in the history, now or later, or counted as lost.
+
+        ``durable`` waits until they are on the disk of the stream's server, which may take a second, so that its death
+        loses none. A server that is set up without a disk is not waited for.
 
         Raises:
             StoreUnavailable: some, all or none were appended. Appending again is safe: a point is
@@ -250,6 +265,13 @@ class FriendDirectory(Protocol):
 
         Raises:
             StoreUnavailable: the API did not answer.
+        """
+
+    async def note_sightings(self, pairs: Sequence[tuple[UserId, UserId]]) -> None:
+        """Note of each pair of an owner and a viewer that the viewer has just received a location of the owner.
+
+        Raises:
+            StoreUnavailable: some, all or none were noted. Noting them again is safe.
         """
 
     async def latest_sequence(self) -> int:

@@ -24,6 +24,7 @@ import struct
 from typing import NamedTuple
 
 from nearby.errors import RecordError
+from nearby.geo import cell_centre
 from nearby.model import Location
 
 FORMAT = 1
@@ -100,6 +101,14 @@ def pack(record: LocationRecord) -> bytes:
         )
     except (struct.error, OverflowError, ValueError) as error:
         raise RecordError(f"field out of range: {error}") from error
+
+
+def approximate(record: LocationRecord) -> LocationRecord:
+    """Return ``record`` as those see it who may know it to a kilometre: at the centre of its cell, and no more.
+
+    The instant stays: an order needs it, and whoever is told of a new cell sees the time by that.
+    """
+    return LocationRecord(record.version, record.recorded_at_ms, *cell_centre(record.lat_deg, record.lon_deg))
 
 
 def unpack(data: bytes) -> LocationRecord:

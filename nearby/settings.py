@@ -16,6 +16,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, TypeVar
 
+from nearby import redis_address
 from nearby.errors import SettingsError
 from nearby.tokens import MIN_KEY_BYTES, TokenKeys
 
@@ -51,7 +52,7 @@ def setting(
     """Declare a field read from variable ``name``; without ``default`` the variable must be set."""
     shown = None if default is _REQUIRED else str(default)
     variable = Variable(name, shown, allowed, meaning)
-    return dataclasses.field(metadata={"variable": variable, "parse": parse})
+    return dataclasses.field(metadata={"variable": variable, "parse": parse}, repr=parse not in _MAY_HOLD_A_PASSWORD)
 
 
 def load(kind: type[S], environ: Mapping[str, str]) -> S:
@@ -73,7 +74,8 @@ def load(kind: type[S], environ: Mapping[str, str]) -> S:
             values[spec.name] = spec.metadata["parse"](text)
         except (ValueError, binascii.Error) as error:
             secret = spec.metadata["parse"] in (parse_secret, optional_credentials, parse_keys)
-            raise SettingsError(variable.name, "…" if secret else text, variable.allowed) from error
+            shown = redis_address.masked(text) if spec.metadata["parse"] in _MAY_HOLD_A_PASSWORD else text
+            raise SettingsError(variable.name, "…" if secret else shown, variable.allowed) from error
     return kind(**values)
 
 
@@ -132,14 +134,25 @@ def url(*schemes: str) -> Callable[[str], str]:
     return parse
 
 
-def urls(*schemes: str) -> Callable[[str], str]:
-    """Return a parser of one URL or several separated by commas, kept as one text; see :func:`words`."""
-    parse_one = url(*schemes)
+def redis_servers(text: str) -> str:
+    """Take the address of Redis servers of any topology; see :mod:`nearby.redis_address`."""
+    redis_address.parse(text)
+    return text
 
-    def parse(text: str) -> str:
-        return ",".join(parse_one(word) for word in words(text) or ("",))
 
-    return parse
+def redis_server(text: str) -> str:
+    """Take the address of one Redis server, or of the Sentinels that name it."""
+    if redis_address.parse(text).topology is redis_address.Topology.CLUSTER:
+        raise ValueError("not on a Cluster")
+    return text
+
+
+def redis_server_list(text: str) -> str:
+    """Take the addresses of one or several such servers, separated by spaces (some have commas)."""
+    return " ".join(redis_server(word) for word in text.split() or ("",))
+
+
+_MAY_HOLD_A_PASSWORD = (redis_servers, redis_server_list)
 
 
 def words(text: str) -> tuple[str, ...]:
@@ -234,8 +247,6 @@ def parse_keys(text: str) -> TokenKeys:
 MIN_INTERVALS_PER_TTL = 3
 """A client may lose two reports in a row and still not vanish from its friends' maps."""
 
-_REDIS = ("redis", "rediss", "unix")
-
 # Declared once, read by several processes.
 
 
@@ -272,6 +283,26 @@ def _radius_m() -> Any:
         default="8047",
         allowed="50 to 50000",
         meaning="the radius of a viewer who chose none, metres (8047: five miles)",
+    )
+
+
+def _max_speed_mps() -> Any:
+    return setting(
+        "NEARBY_MAX_SPEED_MPS",
+        number(0, 100_000),
+        default="278",
+        allowed="0 to 100000",
+        meaning="a faster jump (metres per second) is not shown until a second fix agrees with it; 0: no limit",
+    )
+
+
+def _max_accuracy_m() -> Any:
+    return setting(
+        "NEARBY_MAX_ACCURACY_M",
+        number(0, 100_000),
+        default="5000",
+        allowed="0 to 100000",
+        meaning="a fix less accurate than this (metres) is not shown; 0: no limit",
     )
 
 
@@ -356,9 +387,10 @@ class CacheSettings:
 
     url: str = setting(
         "NEARBY_CACHE_URL",
-        url(*_REDIS),
-        allowed="redis://HOST:PORT, rediss://HOST:PORT or unix:///SOCKET",
-        meaning="the location cache",
+        redis_servers,
+        allowed="redis://HOST:PORT, unix:///SOCKET, redis+sentinel://HOST:PORT,…/SERVICE or "
+        "redis+cluster://HOST:PORT,…; rediss… for TLS",
+        meaning="the location cache (location-cache.md)",
     )
     ttl_s: int = setting(
         "NEARBY_INACTIVE_AFTER_S",
@@ -375,8 +407,9 @@ class StreamSettings:
 
     url: str = setting(
         "NEARBY_HISTORY_STREAM_URL",
-        urls(*_REDIS),
-        allowed="redis://HOST:PORT, rediss://HOST:PORT or unix:///SOCKET; several separated by commas",
+        redis_server_list,
+        allowed="redis://HOST:PORT, unix:///SOCKET or redis+sentinel://HOST:PORT,…/SERVICE; rediss… for TLS; "
+        "several separated by spaces",
         meaning="the servers of the history streams, which take turns: the first has streams 0, N, 2N …",
     )
     streams_count: int = setting(
@@ -467,20 +500,8 @@ class HistorySettings:
 class LimitSettings:
     """Limits of the wire protocol (protocol §4); 0 switches a limit off where the range allows it."""
 
-    max_speed_mps: float = setting(
-        "NEARBY_MAX_SPEED_MPS",
-        number(0, 100_000),
-        default="278",
-        allowed="0 to 100000",
-        meaning="a faster jump (metres per second) is not shown until a second fix agrees with it; 0: no limit",
-    )
-    max_accuracy_m: float = setting(
-        "NEARBY_MAX_ACCURACY_M",
-        number(0, 100_000),
-        default="5000",
-        allowed="0 to 100000",
-        meaning="a fix less accurate than this (metres) is not shown; 0: no limit",
-    )
+    max_speed_mps: float = _max_speed_mps()
+    max_accuracy_m: float = _max_accuracy_m()
     message_rate: float = setting(
         "NEARBY_MESSAGE_RATE",
         number(0, 10_000),
@@ -701,6 +722,8 @@ class ApiSettings:
     )
     probe_interval_s: float = _probe_interval_s()
     radius_m: float = _radius_m()
+    max_speed_mps: float = _max_speed_mps()
+    max_accuracy_m: float = _max_accuracy_m()
     access_token_lifetime_s: int = setting(
         "NEARBY_ACCESS_TOKEN_LIFETIME_S",
         integer(10, 86_400),

@@ -207,6 +207,18 @@ class Account:
         """Return this user."""
         return await self._call("GET", "/v1/me", Person)
 
+    async def delete(self, password: str | None = None) -> None:
+        """Delete this account and everything about it, for good; ``password`` is checked, if it is given."""
+        await self._send("DELETE", "/v1/me", None if password is None else {"password": password})
+
+    async def keep_history(self, retention: str) -> None:
+        """Keep this user's points for ``live_only``, ``1_day``, ``30_days`` or the ``default``."""
+        await self._send("PUT", "/v1/me/history-settings", {"retention": retention})
+
+    async def delete_history(self, from_ms: int, to_ms: int) -> None:
+        """Delete what was recorded in [``from_ms``, ``to_ms``), Unix milliseconds."""
+        await self._send("DELETE", "/v1/me/history", query={"from_ms": from_ms, "to_ms": to_ms})
+
     async def friend_request(self, *, user_id: str | None = None, handle: str | None = None) -> Friend | FriendRequest:
         """Ask a user, named by id or by handle, to be friends.
 

@@ -22,9 +22,9 @@ from nearby.model import MAX_SEQ, UserId
 from nearby.ports import Clock, HistoryFence
 from social_graph.changes import UNNUMBERED, append
 from social_graph.database import Database
-from social_graph.friendships import announce_friendship
 from social_graph.passwords import Passwords
-from social_graph.rights_schema import erasures, history_settings
+from social_graph.plans import announce_friendship
+from social_graph.rights_schema import erasures, exports, history_settings
 from social_graph.schema import friendships, users
 from social_graph.users import user_not_found
 
@@ -32,8 +32,8 @@ LEASE_S = 30
 """How long whoever took an erasure has it alone. Two at once do no harm, only the work twice."""
 MAX_WAITING_RANGES = 20
 """Deletions of one user that may wait at a time: each holds a fence."""
-REPEAT_S = 3_600
-"""How often what a shorter retention leaves behind is deleted."""
+REPEATS = 24
+"""How often in its own time what a shorter retention leaves behind is deleted; once an hour at most."""
 RETENTION_SLACK_S = 86_400
 """How long after a change of the retention points may still arrive that do not know of it."""
 
@@ -112,6 +112,8 @@ class Erasures:
     async def delete_range(self, user_id: UserId, from_ms: int, to_ms: int) -> Erasure:
         """Begin to delete what was recorded in [``from_ms``, ``to_ms``); return the erasure, taken.
 
+        An export goes at once: it may hold that, too.
+
         Raises:
             Conflict: ``too_many_deletions``, earlier ones are still waiting.
             StoreUnavailable: the database failed.
@@ -120,12 +122,13 @@ class Erasures:
         async with self._database.write() as connection:
             if len((await connection.scalars(waiting)).all()) >= MAX_WAITING_RANGES:
                 raise Conflict("too_many_deletions", "earlier deletions are not finished yet")
+            await connection.execute(delete(exports).where(exports.c.user_id == user_id))
             return await _begin(connection, user_id, Kind.RANGE, (from_ms, to_ms), self._clock())
 
     async def set_retention(self, user_id: UserId, retention_s: int | None) -> list[Change]:
         """Keep the history of ``user_id`` for ``retention_s`` seconds (0: not at all, ``None``: by default).
 
-        What is older is deleted from now on; return the changes to publish.
+        What is older is deleted from now on, and an export at once; return the changes to publish.
 
         Raises:
             NotFound: ``user_not_found``.
@@ -144,6 +147,7 @@ class Erasures:
             if retention_s is not None:
                 row = insert(history_settings).values(user_id=user_id, retention_s=retention_s)
                 await connection.execute(row)
+                await connection.execute(delete(exports).where(exports.c.user_id == user_id))
                 # Lengthened too: a change from shorter to longer may come before the former's work is done.
                 await _begin_retention(connection, user_id, retention_s, now_ms)
             change = HistoryRetentionChanged(UNNUMBERED, user_id, retention_s)
@@ -207,21 +211,12 @@ class Erasures:
         mine = erasures.c.id == erasure.erasure_id
         async with self._database.write() as connection:
             if erasure.kind is Kind.RETENTION and now_ms < erasure.repeat_until_ms:
-                next_ms = min(now_ms + REPEAT_S * 1000, erasure.repeat_until_ms)
+                pause_s = max(3_600, (erasure.retention_s or 0) // REPEATS)
+                next_ms = min(now_ms + pause_s * 1000, erasure.repeat_until_ms)
                 values = {"next_ms": next_ms, "attempts": 0, "fence_at_ms": None, "fence_until_ms": None}
                 await connection.execute(update(erasures).where(mine).values(values))
             else:
                 await connection.execute(delete(erasures).where(mine))
-
-    async def waiting_count(self, user_id: UserId) -> int:
-        """Return how many erasures of ``user_id`` are not done yet.
-
-        Raises:
-            StoreUnavailable: the database failed.
-        """
-        async with self._database.read() as connection:
-            query = select(erasures.c.id).where(erasures.c.user_id == user_id)
-            return len((await connection.scalars(query)).all())
 
 
 async def stored_retention_s(connection: AsyncConnection, user_id: UserId) -> int | None:

@@ -12,14 +12,15 @@ from nearby.model import FriendEdge, FriendList, UserId
 from nearby.ports import Clock
 from social_graph.changes import latest
 from social_graph.database import Database
+from social_graph.plans import plan_in
 from social_graph.rights_schema import history_settings
 from social_graph.schema import friendships, users
-from social_graph.sharing import shares
+from social_graph.sharing import LIMIT_COLUMNS, Said, said_of
 
 MAX_USERS = 1000
 """Users per call, well below the number of parameters that either database takes in one statement."""
 
-_SWITCH = (users.c.sharing_paused, users.c.sharing_paused_until_ms, users.c.switch_sequence)
+_SAID = (users.c.switch_sequence, *LIMIT_COLUMNS)
 
 
 class FriendLists:
@@ -40,12 +41,12 @@ class FriendLists:
         """
         assert len(user_ids) <= MAX_USERS
         owners_query = (
-            select(users.c.id, users.c.tokens_valid_from_ms, history_settings.c.retention_s, *_SWITCH)
+            select(users.c.id, users.c.tokens_valid_from_ms, history_settings.c.retention_s, *_SAID)
             .outerjoin(history_settings, history_settings.c.user_id == users.c.id)
             .where(users.c.id.in_(user_ids))
         )
         edges_query = (
-            select(friendships.c.user_id, friendships.c.friend_id, *_SWITCH)
+            select(friendships.c.user_id, friendships.c.friend_id, friendships.c.shows, friendships.c.sees, *_SAID)
             .join(users, users.c.id == friendships.c.friend_id)
             .where(friendships.c.user_id.in_(user_ids))
         )
@@ -55,15 +56,18 @@ class FriendLists:
             owners = {row.id: row for row in await connection.execute(owners_query)}
             edges: defaultdict[str, list[FriendEdge]] = defaultdict(list)
             # Unpacking, because looking columns up by name takes longer than all the rest.
-            for owner_id, friend_id, paused, until_ms, sequence_of_switch in await connection.execute(edges_query):
-                edge = FriendEdge(friend_id, shares(paused, until_ms, now_ms), sequence_of_switch)
-                edges[owner_id].append(edge)
+            for owner_id, friend_id, shows, sees, switch_sequence, *said in await connection.execute(edges_query):
+                edges[owner_id].append(_edge(friend_id, shows, sees, switch_sequence, said_of(*said, now_ms=now_ms)))
         return [
             _list_of(owners[user_id], sequence, tuple(edges[user_id]), now_ms) if user_id in owners else None
             for user_id in user_ids
         ]
 
 
+def _edge(friend_id: UserId, shows: str | None, sees: str | None, switch_sequence: int, said: Said) -> FriendEdge:
+    return FriendEdge(friend_id, said.sharing, switch_sequence, said.limits, plan_in(shows), plan_in(sees))
+
+
 def _list_of(row: Row[*tuple[Any, ...]], sequence: int, friends: tuple[FriendEdge, ...], now_ms: int) -> FriendList:
-    sharing = shares(row.sharing_paused, row.sharing_paused_until_ms, now_ms)
-    return FriendList(row.id, sequence, sharing, row.tokens_valid_from_ms, friends, row.retention_s)
+    said = said_of(row.sharing_paused, row.sharing_paused_until_ms, row.sharing_windows, row.time_zone, now_ms=now_ms)
+    return FriendList(row.id, sequence, said.sharing, row.tokens_valid_from_ms, friends, row.retention_s, said.limits)

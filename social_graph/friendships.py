@@ -10,12 +10,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from nearby.changes import Change, FriendshipChanged
 from nearby.errors import NotFound
-from nearby.model import Precision, UserId
+from nearby.model import UserId
 from nearby.ports import Clock
-from social_graph.changes import UNNUMBERED, append
+from nearby.sharing import Rule, plan_of
 from social_graph.database import Database
+from social_graph.plans import RULE_COLUMNS, announce_friendship, column_of, rule_of
 from social_graph.schema import friendships, users
-from social_graph.sharing import is_sharing
+from social_graph.sharing import default_of
 from social_graph.users import PERSON_COLUMNS, Person, person_of
 
 
@@ -43,51 +44,44 @@ async def are_friends(connection: AsyncConnection, user_id: UserId, friend_id: U
 
 
 async def befriend(connection: AsyncConnection, user_id: UserId, friend_id: UserId, now_ms: int) -> FriendshipChanged:
-    """Make two users friends, who are not yet; return the change to publish."""
-    sides = [(user_id, friend_id), (friend_id, user_id)]
+    """Make two users friends, who are not yet, each by their own default; return the change to publish."""
+    tiers = {owner: await default_of(connection, owner) for owner in (user_id, friend_id)}
+    plans = {owner: column_of(plan_of(Rule(tier), (), now_ms)) for owner, tier in tiers.items()}
     rows = [
-        {"user_id": owner, "friend_id": viewer, "since_ms": now_ms, "sharing": Precision.EXACT.value}
-        for owner, viewer in sides
+        {
+            "user_id": owner,
+            "friend_id": viewer,
+            "since_ms": now_ms,
+            "sharing": tiers[owner].label,
+            "sees": plans[owner],
+            "shows": plans[viewer],
+        }
+        for owner, viewer in [(user_id, friend_id), (friend_id, user_id)]
     ]
     await connection.execute(insert(friendships), rows)
     return await announce_friendship(connection, user_id, friend_id, True, now_ms)
-
-
-async def announce_friendship(
-    connection: AsyncConnection, user_id: UserId, friend_id: UserId, friends: bool, now_ms: int
-) -> FriendshipChanged:
-    """Say in the feed, in the transaction that makes it true, whether the two are ``friends``; return the change."""
-    change = FriendshipChanged(
-        UNNUMBERED,
-        user_id,
-        friend_id,
-        friends,
-        user_sharing=await is_sharing(connection, user_id, now_ms),
-        friend_sharing=await is_sharing(connection, friend_id, now_ms),
-    )
-    return await append(connection, change, now_ms)
 
 
 def _one_side(user_id: UserId, friend_id: UserId) -> Any:
     return (friendships.c.user_id == user_id) & (friendships.c.friend_id == friend_id)
 
 
-async def find_friend(connection: AsyncConnection, user_id: UserId, friend_id: UserId) -> Friend:
+async def find_friend(connection: AsyncConnection, user_id: UserId, friend_id: UserId, now_ms: int) -> Friend:
     """Return ``friend_id`` as a friend of ``user_id``, which they are."""
     query = _friends_of(user_id).where(friendships.c.friend_id == friend_id)
-    return _friend_of((await connection.execute(query)).one())
+    return _friend_of((await connection.execute(query)).one(), now_ms)
 
 
 def _friends_of(user_id: UserId) -> Any:
     return (
-        select(*PERSON_COLUMNS, friendships.c.since_ms, friendships.c.sharing)
+        select(*PERSON_COLUMNS, friendships.c.since_ms, *RULE_COLUMNS)
         .join(friendships, friendships.c.friend_id == users.c.id)
         .where(friendships.c.user_id == user_id)
     )
 
 
-def _friend_of(row: Row[*tuple[Any, ...]]) -> Friend:
-    return Friend(person_of(row), row.since_ms, row.sharing)
+def _friend_of(row: Row[*tuple[Any, ...]], now_ms: int) -> Friend:
+    return Friend(person_of(row), row.since_ms, rule_of(row).at(now_ms).label)
 
 
 class Friendships:
@@ -108,7 +102,8 @@ class Friendships:
             query = query.where(friendships.c.friend_id > after)
         async with self._database.read() as connection:
             rows = (await connection.execute(query)).all()
-        friends = tuple(_friend_of(row) for row in rows[:limit])
+        now_ms = self._clock()
+        friends = tuple(_friend_of(row, now_ms) for row in rows[:limit])
         return FriendPage(friends, friends[-1].person.user_id if len(rows) > limit else None)
 
     async def friend_ids(self, user_id: UserId) -> list[UserId]:

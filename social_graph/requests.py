@@ -151,7 +151,7 @@ async def _accept(
 ) -> Befriended:
     await _delete(connection, request_id)
     change = await befriend(connection, user_id, friend_id, now_ms)
-    return Befriended(await find_friend(connection, user_id, friend_id), [change])
+    return Befriended(await find_friend(connection, user_id, friend_id, now_ms), [change])
 
 
 async def _delete(connection: AsyncConnection, request_id: str) -> None:

@@ -12,6 +12,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     ForeignKey,
+    ForeignKeyConstraint,
     Index,
     Integer,
     MetaData,
@@ -19,6 +20,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
 )
 
 metadata = MetaData(
@@ -50,6 +52,11 @@ users = Table(
     Column("switch_sequence", BigInteger, nullable=False),
     Column("tokens_valid_from_ms", BigInteger, nullable=False),
     Column("created_ms", BigInteger, nullable=False),
+    # The rule towards friends to come.
+    Column("default_sharing", String(16), nullable=False, server_default="exact"),
+    # Weekly windows as JSON, by the wall clocks of `time_zone`; NULL: none, and UTC.
+    Column("sharing_windows", Text),
+    Column("time_zone", String(64)),
     Index(None, "sharing_paused_until_ms"),
 )
 
@@ -59,9 +66,48 @@ friendships = Table(
     _owner("user_id", primary_key=True),
     _owner("friend_id", primary_key=True),
     Column("since_ms", BigInteger, nullable=False),
-    # How exactly `friend_id` may see `user_id`.
+    # How exactly `friend_id` may see `user_id`: the rule that stands, and the one that holds until an instant, if any.
     Column("sharing", String(16), nullable=False),
+    Column("sharing_meanwhile", String(16)),
+    Column("sharing_until_ms", BigInteger),
+    # Whether `friend_id` may know that it is off.
+    Column("sharing_openly", Boolean, nullable=False, server_default=false()),
+    # Worked out from rules and circles, as JSON: how exactly `friend_id` lets `user_id` see them, and the other way
+    # round. On both sides, so that a friend list is read from the rows of its owner. NULL: exactly, for good.
+    Column("shows", Text),
+    Column("sees", Text),
+    # When `friend_id` last received a location of `user_id`, to the minute; NULL: never.
+    Column("seen_ms", BigInteger),
     Index(None, "friend_id"),
+)
+
+circles = Table(
+    "circles",
+    metadata,
+    _owner("user_id", primary_key=True),
+    Column("id", String(36), primary_key=True),
+    Column("name", String(100), nullable=False),
+    # What its members see at most, until an instant or for good.
+    Column("sharing", String(16), nullable=False),
+    Column("sharing_until_ms", BigInteger),
+    UniqueConstraint("user_id", "name"),
+)
+
+circle_members = Table(
+    "circle_members",
+    metadata,
+    Column("user_id", String(36), primary_key=True),
+    Column("circle_id", String(36), primary_key=True),
+    Column("friend_id", String(36), primary_key=True),
+    ForeignKeyConstraint(["user_id", "circle_id"], ["circles.user_id", "circles.id"], ondelete="CASCADE"),
+    # Who ceases to be a friend leaves the circles.
+    ForeignKeyConstraint(
+        ["user_id", "friend_id"],
+        ["friendships.user_id", "friendships.friend_id"],
+        name="fk_circle_members_friend_id",
+        ondelete="CASCADE",
+    ),
+    Index(None, "user_id", "friend_id"),
 )
 
 friend_requests = Table(

@@ -1,23 +1,35 @@
-"""The switch with which a user stops sharing with everyone, for good or until an instant.
+"""What a user says to everyone: the switch that stops sharing, for good or until an instant, and the limits.
 
-A pause whose instant has passed is over, whoever looks; :meth:`SharingSwitches.resume_due` then says so in the
-change feed.
+A pause whose instant has passed is over, whoever looks; gateways end it by their own clocks, and
+:meth:`SharingSwitches.resume_due` says so in the change feed after that.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
+import msgspec
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from nearby.changes import Change, SharingChanged
 from nearby.model import UserId
 from nearby.ports import Clock
+from nearby.sharing import NO_LIMITS, Limits, Tier, Window
 from social_graph.changes import UNNUMBERED, append
 from social_graph.database import Database
 from social_graph.schema import users
 from social_graph.users import user_not_found
+
+UTC = "UTC"
+LIMIT_COLUMNS = (
+    users.c.sharing_paused,
+    users.c.sharing_paused_until_ms,
+    users.c.sharing_windows,
+    users.c.time_zone,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,22 +45,68 @@ def shares(paused: bool, until_ms: int | None, now_ms: int) -> bool:
     return not paused or (until_ms is not None and until_ms <= now_ms)
 
 
-async def is_sharing(connection: AsyncConnection, user_id: UserId, now_ms: int) -> bool:
-    """Whether ``user_id`` shares at ``now_ms``.
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a user may say to everyone besides the switch; ``default`` is the rule towards friends to come.
+
+    As a change, ``None`` leaves a part as it is.
+    """
+
+    default: Tier | None = None
+    windows: tuple[Window, ...] | None = None
+    time_zone: str | None = None
+
+
+UNCHANGED = Settings()
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a user says to everyone, as friends' gateways need it."""
+
+    sharing: bool
+    limits: Limits
+
+
+def said_of(paused: bool, until_ms: int | None, windows: str | None, time_zone: str | None, *, now_ms: int) -> Said:
+    """Return what the :data:`LIMIT_COLUMNS` of a row say at ``now_ms``."""
+    sharing = shares(paused, until_ms, now_ms)
+    if windows is None and (sharing or until_ms is None):
+        return Said(sharing, NO_LIMITS)
+    return Said(sharing, Limits(None if sharing else until_ms, windows_of(windows), time_zone or UTC))
+
+
+@lru_cache(maxsize=10_000)
+def windows_of(text: str | None) -> tuple[Window, ...]:
+    """Return the windows in a column of the database."""
+    return () if text is None else msgspec.json.decode(text, type=tuple[Window, ...])
+
+
+async def said_by(connection: AsyncConnection, user_id: UserId, now_ms: int) -> Said:
+    """Return what ``user_id`` says to everyone at ``now_ms``.
 
     Raises:
         NotFound: ``user_not_found``.
     """
-    paused, until_ms = await _stored(connection, user_id)
-    return shares(paused, until_ms, now_ms)
+    paused, until_ms, windows, time_zone = await _row(connection, user_id, *LIMIT_COLUMNS)
+    return said_of(paused, until_ms, windows, time_zone, now_ms=now_ms)
 
 
-async def _stored(connection: AsyncConnection, user_id: UserId) -> tuple[bool, int | None]:
-    query = select(users.c.sharing_paused, users.c.sharing_paused_until_ms).where(users.c.id == user_id)
-    row = (await connection.execute(query)).one_or_none()
+async def default_of(connection: AsyncConnection, user_id: UserId) -> Tier:
+    """Return the rule of ``user_id`` towards friends to come.
+
+    Raises:
+        NotFound: ``user_not_found``.
+    """
+    (label,) = await _row(connection, user_id, users.c.default_sharing)
+    return Tier.of(label)
+
+
+async def _row(connection: AsyncConnection, user_id: UserId, *columns: Any) -> Any:
+    row = (await connection.execute(select(*columns).where(users.c.id == user_id))).one_or_none()
     if row is None:
         raise user_not_found()
-    return row.sharing_paused, row.sharing_paused_until_ms
+    return row
 
 
 class SharingSwitches:
@@ -66,36 +124,51 @@ class SharingSwitches:
             StoreUnavailable: the database failed.
         """
         async with self._database.read() as connection:
-            paused, until_ms = await _stored(connection, user_id)
-        sharing = shares(paused, until_ms, self._clock())
-        return Switch(sharing, None if sharing else until_ms)
+            said = await said_by(connection, user_id, self._clock())
+        return Switch(said.sharing, said.limits.paused_until_ms)
 
-    async def pause(self, user_id: UserId, until_ms: int | None) -> list[Change]:
-        """Stop sharing until ``until_ms`` (``None``: until resumed); return the changes to publish.
-
-        Pausing again moves the end and changes nothing that others see.
+    async def settings(self, user_id: UserId) -> Settings:
+        """Return what else ``user_id`` says to everyone; nothing in it is ``None``.
 
         Raises:
             NotFound: ``user_not_found``.
             StoreUnavailable: the database failed.
         """
-        now_ms = self._clock()
-        async with self._database.write() as connection:
-            was_sharing = await is_sharing(connection, user_id, now_ms)
-            values = {"sharing_paused": True, "sharing_paused_until_ms": until_ms}
-            await connection.execute(update(users).where(users.c.id == user_id).values(values))
-            return [await _announce(connection, user_id, False, now_ms)] if was_sharing else []
+        columns = (users.c.default_sharing, users.c.sharing_windows, users.c.time_zone)
+        async with self._database.read() as connection:
+            default, windows, time_zone = await _row(connection, user_id, *columns)
+        return Settings(Tier.of(default), windows_of(windows), time_zone or UTC)
 
-    async def resume(self, user_id: UserId) -> list[Change]:
+    async def pause(self, user_id: UserId, until_ms: int | None, settings: Settings = UNCHANGED) -> list[Change]:
+        """Stop sharing until ``until_ms`` (``None``: until resumed); return the changes to publish.
+
+        Raises:
+            NotFound: ``user_not_found``.
+            StoreUnavailable: the database failed.
+        """
+        return await self._set(user_id, {"sharing_paused": True, "sharing_paused_until_ms": until_ms}, settings)
+
+    async def resume(self, user_id: UserId, settings: Settings = UNCHANGED) -> list[Change]:
         """Share again; return the changes to publish.
 
         Raises:
             NotFound: ``user_not_found``.
             StoreUnavailable: the database failed.
         """
+        return await self._set(user_id, {"sharing_paused": False, "sharing_paused_until_ms": None}, settings)
+
+    async def _set(self, user_id: UserId, switch: dict[str, Any], settings: Settings) -> list[Change]:
+        now_ms = self._clock()
+        values = switch | _columns_of(settings)
         async with self._database.write() as connection:
-            paused, _ = await _stored(connection, user_id)
-            return [await _resume(connection, user_id, self._clock())] if paused else []
+            was_paused, *rest = await _row(connection, user_id, *LIMIT_COLUMNS)
+            was = said_of(was_paused, *rest, now_ms=now_ms)
+            await connection.execute(update(users).where(users.c.id == user_id).values(values))
+            said = await said_by(connection, user_id, now_ms)
+            # A pause that is over by itself is in the database until somebody says so.
+            if said == was and was_paused == values["sharing_paused"]:
+                return []
+            return [await _announce(connection, user_id, said, now_ms)]
 
     async def resume_due(self, limit: int = 100) -> list[Change]:
         """End up to ``limit`` pauses whose instant has passed, oldest first; return the changes to publish.
@@ -120,13 +193,24 @@ class SharingSwitches:
             return [await _resume(connection, UserId(user_id), now_ms) for user_id in user_ids]
 
 
+def _columns_of(settings: Settings) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    if settings.default is not None:
+        values["default_sharing"] = settings.default.label
+    if settings.windows is not None:
+        values["sharing_windows"] = msgspec.json.encode(settings.windows).decode() if settings.windows else None
+    if settings.time_zone is not None:
+        values["time_zone"] = settings.time_zone
+    return values
+
+
 async def _resume(connection: AsyncConnection, user_id: UserId, now_ms: int) -> Change:
     values = {"sharing_paused": False, "sharing_paused_until_ms": None}
     await connection.execute(update(users).where(users.c.id == user_id).values(values))
-    return await _announce(connection, user_id, True, now_ms)
+    return await _announce(connection, user_id, await said_by(connection, user_id, now_ms), now_ms)
 
 
-async def _announce(connection: AsyncConnection, user_id: UserId, sharing: bool, now_ms: int) -> Change:
-    change = await append(connection, SharingChanged(UNNUMBERED, user_id, sharing), now_ms)
+async def _announce(connection: AsyncConnection, user_id: UserId, said: Said, now_ms: int) -> Change:
+    change = await append(connection, SharingChanged(UNNUMBERED, user_id, said.sharing, said.limits), now_ms)
     await connection.execute(update(users).where(users.c.id == user_id).values(switch_sequence=change.sequence))
     return change

@@ -11,6 +11,7 @@ from blockbuster import BlockBuster
 
 from tests.support.cassandra import SETTINGS, CassandraNode, migrate
 from tests.support.valkey import ValkeyServer
+from tests.support.valkey_topologies import NEVER_MS, ClusterValkey, SentinelValkey
 from tests.support.zookeeper import ZooKeeperEnsemble, ZooKeeperServer
 
 OUR_PACKAGES = [
@@ -23,6 +24,7 @@ OUR_PACKAGES = [
     "nearby",
     "nearby_client",
     "pubsub_router",
+    "redis_topology",
     "social_graph",
     "ws_gateway",
 ]
@@ -52,6 +54,8 @@ def event_loop_guard() -> Iterator[EventLoopGuard]:
     for function in blocking.functions.values():
         # A log line is written where it arises.
         function.can_block_in("logging/__init__.py", {"emit"})
+        # A time zone is a file of a few kilobytes, read once per process.
+        function.can_block_in("nearby/sharing.py", {"_zone"})
         # One byte into a pipe that wakes kazoo's thread; it would take a hundred thousand open questions to fill it.
         function.can_block_in("kazoo/client.py", {"_call"})
     with pytest.MonkeyPatch.context() as patch:
@@ -99,6 +103,38 @@ def valkey_servers() -> Iterator[ValkeyServers]:
             return server
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def shared_sentinel_valkey() -> Iterator[SentinelValkey]:
+    """Flush it before use. It is shared by all tests of this process: do not kill or freeze any of it."""
+    with closing(SentinelValkey(noticed_after_ms=NEVER_MS)) as servers:
+        servers.start()
+        yield servers
+
+
+@pytest.fixture(scope="session")
+def shared_cluster_valkey() -> Iterator[ClusterValkey]:
+    """Flush it before use. It is shared by all tests of this process: do not kill or freeze any of it."""
+    with closing(ClusterValkey(noticed_after_ms=NEVER_MS)) as servers:
+        servers.start()
+        yield servers
+
+
+@pytest.fixture
+def sentinel_valkey() -> Iterator[SentinelValkey]:
+    """A primary, a standby and Sentinels that this test alone uses, to kill and freeze as it likes."""
+    with closing(SentinelValkey()) as servers:
+        servers.start()
+        yield servers
+
+
+@pytest.fixture
+def cluster_valkey() -> Iterator[ClusterValkey]:
+    """A Cluster that this test alone uses, to kill and freeze as it likes."""
+    with closing(ClusterValkey()) as servers:
+        servers.start()
+        yield servers
 
 
 @pytest.fixture(scope="session")

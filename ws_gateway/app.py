@@ -14,6 +14,7 @@ from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTO
 from discovery.announce import Announcement
 from discovery.connect import open_discovery
 from http_port.admin import admin_app
+from http_port.explain import explain_route
 from http_port.process import configure_logging, stop_signals
 from http_port.serve import listen, serve
 from location_cache.redis import open_cache
@@ -23,8 +24,10 @@ from nearby.settings import DrainSettings, GatewaySettings, load
 from pubsub_router.router import Router
 from ws_gateway import descriptors, feed, upkeep
 from ws_gateway.admin import drain_route
+from ws_gateway.cache_clock import follow, look
 from ws_gateway.drain import Drain
 from ws_gateway.drain_plan import Orders
+from ws_gateway.explain import Explainer
 from ws_gateway.friends import open_directory
 from ws_gateway.gateway import Gateway
 from ws_gateway.metrics import GatewayCollector
@@ -57,6 +60,7 @@ async def main(environ: Mapping[str, str]) -> None:
         lag = upkeep.LoopLag()
         running = [tasks.create_task(router.follow(discovery.watch_ring()), name="ring")]
         await router.has_ring.wait()
+        await look(gateway.cache_clock, cache)
         url, server = await stack.enter_async_context(_listening(gateway))
         drain = Drain(gateway, server.close, now_ms)
         admin_url = await stack.enter_async_context(_admin(gateway, router, discovery, lag, drain))
@@ -80,9 +84,12 @@ async def main(environ: Mapping[str, str]) -> None:
         drain.announce_by(announcement.update)
         work = (
             gateway.pipeline.run(),
+            gateway.batches.run(),
             gateway.refresher.run(),
             gateway.refresher.patrol(router.reachable, settings.limits.report_interval_s),
             feed.follow(directory, gateway.apply),
+            gateway.sightings.run(directory),
+            follow(gateway.cache_clock, cache),
             upkeep.sweep(gateway),
             announcement.run(),
             lag.run(),
@@ -90,6 +97,7 @@ async def main(environ: Mapping[str, str]) -> None:
             _drain_on_signals(stop, drain, settings.drain),
         )
         running += [tasks.create_task(each) for each in work]
+        stack.enter_context(upkeep.spared_collector())
         log.info("%s serves %s", settings.gateway_id, url)
         await drain.over.wait()
         for task in running:
@@ -121,7 +129,8 @@ async def _admin(
     registry.register(GatewayCollector(gateway, router, discovery, lag))
     for collector in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
         registry.register(collector)
-    app = admin_app(registry, gateway.not_ready, [drain_route(drain, settings.drain, settings.admin_token)])
+    explaining = explain_route(Explainer(gateway, router).explain, settings.admin_token)
+    app = admin_app(registry, gateway.not_ready, [drain_route(drain, settings.drain, settings.admin_token), explaining])
     async with serve(app, settings.host, settings.admin_port) as url:
         yield url
 

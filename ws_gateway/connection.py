@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from typing import TYPE_CHECKING, Any
 
 from multidict import CIMultiDict
@@ -11,8 +12,8 @@ from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
 from nearby.changes import Change
 from nearby.close_codes import CloseCode
 from nearby.tokens import AccessToken
-from ws_gateway.hub import Viewer
 from ws_gateway.session import MAX_FRAME_BYTES, Report, Session
+from ws_gateway.viewer import Viewer
 
 if TYPE_CHECKING:
     from ws_gateway.gateway import Gateway
@@ -241,7 +242,9 @@ class Connection(WSListener):
         self.closed_with = code
         self.writable = False
         transport.send_close(WSCloseCode(code), reason.encode())
-        asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, self._abort)
+        # Not all at the same moment, where many are closed at once.
+        wait_s = CLOSE_TIMEOUT_S * random.uniform(0.5, 1)  # noqa: S311 - spreads load, guards nothing
+        asyncio.get_running_loop().call_later(wait_s, self._abort)
 
     def _abort(self) -> None:
         if self._transport is not None:

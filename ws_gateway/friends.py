@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import httpx
@@ -20,6 +20,7 @@ MAX_BATCH = 500
 MAX_REQUESTS_AT_ONCE = 4
 TIMEOUT_S = 3.0
 CHANGES_PER_PAGE = 1000
+SIGHTINGS_PER_CALL = 500
 
 
 class _Lists(msgspec.Struct):
@@ -55,6 +56,12 @@ class ApiFriendDirectory:
     async def changes_after(self, sequence: int) -> list[Change]:
         """Return the next changes of the feed; see the port."""
         return (await self._changes(sequence, CHANGES_PER_PAGE)).changes
+
+    async def note_sightings(self, pairs: Sequence[tuple[UserId, UserId]]) -> None:
+        """Note who has just received whose location; see the port."""
+        for start in range(0, len(pairs), SIGHTINGS_PER_CALL):
+            body = msgspec.json.encode({"pairs": pairs[start : start + SIGHTINGS_PER_CALL]})
+            await self._call("POST", "/internal/v1/sightings", body)
 
     async def latest_sequence(self) -> int:
         """Return the newest row of the feed; see the port."""

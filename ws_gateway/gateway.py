@@ -18,18 +18,21 @@ from nearby.channels import control_channel, is_location, location_channel
 from nearby.close_codes import CloseCode
 from nearby.errors import RecordError, StoreUnavailable
 from nearby.messages import Ack, Error, FriendsChanged, ServerMessage, Welcome
-from nearby.model import GoneReason, Location, UserId
+from nearby.model import GoneReason, Location
 from nearby.ports import CachedLocation, Clock, FriendDirectory, HistoryStream, LocationCache, PubSub
 from nearby.record import LocationRecord, unpack
 from nearby.settings import GatewaySettings
+from nearby.sharing import Tier
 from nearby.tokens import AccessToken
 from ws_gateway import descriptors
 from ws_gateway.admission import Admission, Refusal
+from ws_gateway.batches import BatchQueue
+from ws_gateway.cache_clock import CacheClock
 from ws_gateway.connection import Connection
 from ws_gateway.devices import Devices
 from ws_gateway.histogram import Histogram
-from ws_gateway.hub import Hub, Viewer, encode_snapshot
-from ws_gateway.outbox import Outbox
+from ws_gateway.hub import Hub
+from ws_gateway.outbox import BUDGET_S, Outbox
 from ws_gateway.refresh import Refresher
 from ws_gateway.reports import Outcome, PendingReport, ReportPipeline, history_points
 from ws_gateway.session import (
@@ -45,6 +48,9 @@ from ws_gateway.session import (
     Session,
     StoreBatch,
 )
+from ws_gateway.sightings import Sightings
+from ws_gateway.tiers import TierChanges, edge_of
+from ws_gateway.viewer import Viewer, encode_snapshot
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +62,8 @@ PROBE_DEADLINE_MS = 8_000
 """How long a client to whom much is sent may take to answer a ping: so that a frozen one is gone within 15 s."""
 DRAINED_AFTER_S = 1.0
 """How long after a stall a message may have lain in a buffer meanwhile."""
+HEARTBEAT_INTERVALS = 0.9
+"""How often an approximate location is published within a cell, in report intervals: better early than every second."""
 AGE_SPREAD = 0.25
 """Connections that began together end apart: at their maximum age, ± this part of it."""
 FAN_OUT_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -71,7 +79,7 @@ class Gateway:
     def __init__(self, settings: GatewaySettings, clock: Clock, tasks: asyncio.TaskGroup) -> None:
         loop = asyncio.get_running_loop()
         self.settings = settings
-        self.hub = Hub(settings.cache.ttl_s * 1000)
+        self.hub = Hub(settings.cache.ttl_s * 1000, clock)
         self.outbox = Outbox(self.hub, later=loop.call_soon, clock=loop.time, stalled=self._stalled)
         self.connections: set[Connection] = set()
         self.emptied = asyncio.Event()
@@ -79,6 +87,7 @@ class Gateway:
         self.devices: dict[bytes, Devices[Connection]] = {}
         """The connections of each user, by the user's location channel."""
         self.blocked_clients: set[Connection] = set()
+        self.sightings = Sightings(self.hub, self._viewers, clock)
         self.fan_out_s = Histogram(FAN_OUT_BOUNDS_S)
         self.refused_counts: Counter[tuple[int, str]] = Counter()
         self.closed_counts: Counter[tuple[int, str]] = Counter()
@@ -92,11 +101,14 @@ class Gateway:
         self._stalled_at_s = -DRAINED_AFTER_S
         self._unshown: set[Connection] = set()
         self._clock = clock
+        self.cache_clock = CacheClock(clock)
         self._tasks = tasks
         self._pubsub: PubSub
         self._directory: FriendDirectory
         self.pipeline: ReportPipeline
+        self.batches: BatchQueue
         self.refresher: Refresher
+        self._tier_changes: TierChanges
 
     def connect_to(
         self, pubsub: PubSub, cache: LocationCache, stream: HistoryStream, directory: FriendDirectory
@@ -104,8 +116,15 @@ class Gateway:
         """Take the servers to work with."""
         self._pubsub = pubsub
         self._directory = directory
-        self.pipeline = ReportPipeline(cache, stream, pubsub)
+        heartbeat_ms = round(self.settings.limits.report_interval_s * HEARTBEAT_INTERVALS * 1000)
+        self.pipeline = ReportPipeline(cache, stream, pubsub, self._clock, heartbeat_ms)
+        self.batches = BatchQueue(stream)
         self.refresher = Refresher(self.hub, cache, self._clock, self.outbox.flush)
+        self._tier_changes = TierChanges(self.hub, pubsub, self.refresher, self.outbox.flush, self._clock, self._tasks)
+        self.hub.channels = self._tier_changes
+
+    def _viewers(self) -> list[Viewer]:
+        return [connection.viewer for connection in self.connections if connection.viewer is not None]
 
     @property
     def full(self) -> bool:
@@ -145,7 +164,7 @@ class Gateway:
 
     def received(self, connection: Connection, data: bytes) -> None:
         """Take one whole text message."""
-        self._perform(connection, connection.session.receive(data, self._clock()))
+        self._perform(connection, connection.session.receive(data, self._clock(), self.cache_clock()))
 
     def pinged(self, connection: Connection, payload: bytes) -> None:
         """The client sent a WebSocket ping."""
@@ -187,6 +206,7 @@ class Gateway:
         if not devices.connected:
             del self.devices[channel]
         self._pubsub.unsubscribe(self.hub.detach(viewer))
+        self.sightings.left(viewer)
         if connection.listening:
             self._pubsub.unsubscribe([control_channel(viewer.user_id), channel])
 
@@ -234,7 +254,7 @@ class Gateway:
                 connection_id=connection.connection_id,
                 user_id=token.user_id,
                 gateway_id=self.settings.gateway_id,
-                server_time_ms=self._clock(),
+                server_time_ms=self.cache_clock(),
                 report_interval_s=limits.report_interval_s,
                 inactive_after_s=self.settings.cache.ttl_s,
                 radius_m=viewer.radius_m,
@@ -269,6 +289,7 @@ class Gateway:
             self.fail(connection, CloseCode.NOT_ALLOWED, "no longer allowed")
             return
         channels = self.hub.attach(viewer, friends)
+        self._tier_changes.arm()
         self._pubsub.subscribe(channels)
         await self._pubsub.confirmed(channels)
         last = await self.refresher.arrive(viewer)
@@ -282,6 +303,7 @@ class Gateway:
         for change in arrival.changes:
             self._apply_to(connection, change)
         if last is not None:
+            viewer.version = max(viewer.version, last.record.version)
             connection.session.last_known(last.record.location)
             if viewer.vector is None:  # another device of theirs may have reported meanwhile
                 self.hub.move(viewer, last.record.lat_deg, last.record.lon_deg)
@@ -298,6 +320,7 @@ class Gateway:
             self._unshown.add(connection)
         else:
             viewer.live = True
+            self.hub.advance()
             connection.send_frame(encode_snapshot(viewer.snapshot()))
 
     # ----------------------------------------------------------------------------------------- reports
@@ -349,8 +372,8 @@ class Gateway:
 
     async def _store(self, connection: Connection, batch: StoreBatch) -> None:
         assert connection.viewer is not None
-        points = history_points((connection.viewer, point, False) for point in batch.points)
-        if await self.pipeline.append(points):
+        points = history_points(((connection.viewer, point, False) for point in batch.points), self._clock())
+        if await self.batches.store(points):
             _send(connection, Ack(batch.seq, stored=len(points), rejected=list(batch.rejected)))
         else:
             _send(connection, Error("unavailable", "not stored; send again", batch.seq))
@@ -379,15 +402,19 @@ class Gateway:
         else:
             self.hub.observe(channel, record, self._clock())
         devices = self.devices.get(channel)
-        if devices is not None and devices.took(None, record.location, self._clock()):
-            self._move(devices, record.location)
+        if devices is not None:
+            for device in devices.connected:
+                if device.viewer is not None:
+                    device.viewer.version = max(device.viewer.version, record.version)
+            if devices.took(None, record.location, self._clock()):
+                self._move(devices, record.location)
 
     def on_burst_end(self) -> None:
         """Send what the messages of one read changed; see the port."""
         self.outbox.flush()
         if self._first_version and not len(self.outbox):
             # One observation a burst, of the record that has waited for longest; the version is the cache's time in µs.
-            self.fan_out_s.observe(max(0.0, (self._clock() * 1000 - self._first_version) / 1e6))
+            self.fan_out_s.observe(max(0.0, (self.cache_clock() * 1000 - self._first_version) / 1e6))
             self._first_version = 0
 
     def on_gap(self, channels: Sequence[bytes]) -> None:
@@ -399,10 +426,7 @@ class Gateway:
     def apply(self, change: Change) -> None:
         """Enforce ``change`` for every client it concerns. Applying it again does nothing."""
         if isinstance(change, SharingChanged):
-            self.hub.set_sharing(change.user_id, change.sharing, change.sequence)
-            if change.sharing:
-                # Nothing was published meanwhile, but the cache knows where they went.
-                self.refresher.later([location_channel(change.user_id)])
+            self.hub.set_sharing(change.user_id, change.sharing, change.sequence, change.limits)
         for user_id in changes.concerns(change):
             devices = self.devices.get(location_channel(user_id))
             for connection in list(devices.connected) if devices else ():
@@ -412,18 +436,17 @@ class Gateway:
                     connection.arrival.changes.append(change)
                 else:
                     self.fail(connection, CloseCode.TRY_AGAIN_LATER, "try again later")
+        self._tier_changes.arm()
         self.outbox.schedule()
 
     def _apply_to(self, connection: Connection, change: Change) -> None:
         viewer = connection.viewer
         assert viewer is not None
         match change:
-            case FriendshipChanged(user_id=user_id, friend_id=friend_id) if viewer.user_id == user_id:
-                self._befriend(connection, viewer, friend_id, change.friend_sharing, change)
-            case FriendshipChanged(user_id=user_id):
-                self._befriend(connection, viewer, user_id, change.user_sharing, change)
-            case SharingChanged(sequence, _, sharing):
-                viewer.set_sharing(sharing, sequence)
+            case FriendshipChanged():
+                self._befriend(connection, viewer, change)
+            case SharingChanged(sequence, _, sharing, limits):
+                viewer.audience.say(sharing, limits, sequence)
             case HistoryRetentionChanged(sequence, _, retention_s):
                 if sequence > viewer.history_retention[0]:
                     viewer.history_retention = (sequence, retention_s)
@@ -432,27 +455,25 @@ class Gateway:
                 if token is None or token.issued_at_ms < valid_from_ms:
                     self.fail(connection, CloseCode.NOT_ALLOWED, "logged out")
 
-    def _befriend(
-        self, connection: Connection, viewer: Viewer, friend_id: UserId, sharing: bool, change: FriendshipChanged
-    ) -> None:
-        if not viewer.is_news(friend_id, change.sequence):
+    def _befriend(self, connection: Connection, viewer: Viewer, change: FriendshipChanged) -> None:
+        """Let what is between this viewer and a friend be as ``change`` tells, unless something newer is known."""
+        edge = edge_of(change, viewer.user_id)
+        if not viewer.is_news(edge.user_id, change.sequence):
             return
-        viewer.touched[friend_id] = change.sequence
+        viewer.touched[edge.user_id] = change.sequence
         if not change.friends:
-            channel = self.hub.remove_friend(viewer, friend_id, GoneReason.REMOVED)
-            if channel is not None:
-                self._pubsub.unsubscribe([channel])
-                _send(connection, FriendsChanged([], [friend_id]))
-        elif friend_id not in viewer.friends:
-            entry = self.hub.add_friend(viewer, friend_id, sharing, change.sequence)
-            self._pubsub.subscribe([entry.channel])
-            self._tasks.create_task(self._watch(entry.channel))
-            _send(connection, FriendsChanged([friend_id], []))
-
-    async def _watch(self, channel: bytes) -> None:
-        """Read where a friend gained while connected is, once nothing newer can be missed."""
-        await self._pubsub.confirmed([channel])
-        self.refresher.later([channel])
+            if edge.user_id in viewer.friends:
+                channel = self.hub.remove_friend(viewer, edge.user_id, GoneReason.REMOVED)
+                if channel is not None:
+                    self._pubsub.unsubscribe([channel])
+                _send(connection, FriendsChanged([], [edge.user_id]))
+        elif edge.user_id in viewer.friends:
+            self.hub.change_friend(viewer, edge)
+        else:
+            entry = self.hub.add_friend(viewer, edge)
+            if entry.tier is not Tier.OFF:
+                self._tier_changes.wanted(entry.channel)
+            _send(connection, FriendsChanged([edge.user_id], []))
 
     # ------------------------------------------------------------------------------------------ upkeep
 
@@ -460,9 +481,11 @@ class Gateway:
         """See to what is due by the clock; to be called about once a second."""
         self.outbox.may_send()  # before anybody is told that they were silent while we stood still
         now_ms = self._clock()
-        for index, connection in enumerate(list(self.connections)):
-            if index % 500 == 499:
+        turn_s = self._now_s()
+        for connection in list(self.connections):
+            if self._now_s() - turn_s >= BUDGET_S:
                 await asyncio.sleep(0)  # ten thousand connections in one turn would hold up the loop
+                turn_s = self._now_s()
             self._perform(connection, connection.session.tick(now_ms))
             connection.probe(now_ms)
             connection.reap()
@@ -471,6 +494,7 @@ class Gateway:
             ):
                 self.fail(connection, CloseCode.TOO_SLOW, "too slow")
         self.hub.expire(now_ms)
+        self._tier_changes.arm()
         self.outbox.flush()
 
     def _stalled(self) -> None:

@@ -6,226 +6,78 @@ the pair; the outbox later compares what the viewer's map shows with what it sho
 So under load several changes of a pair cost one comparison, the latest wins, and memory is bounded by the number of
 friends.
 
+A friend has one entry per tier. Which of them a viewer watches is decided here, by :meth:`Hub._place`, and nowhere
+else; what is due by the clock, :meth:`Hub.advance` does, which whoever is about to send calls first.
+
 Invariants:
 
 * A viewer's map never shows a friend who is not in ``viewer.friends``, does not share, or has expired.
+* A viewer watches a friend at the tier that both the friend's plan for this viewer and what the friend says to everyone
+  allow, as of the last :meth:`Hub.advance`; only an exact entry holds an exact location.
 * Per viewer and friend ``updated_at_ms`` never goes back: :meth:`Hub.observe` refuses what is not newer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from math import asin, sqrt
+from collections.abc import Iterator
 from typing import Protocol
 
-import msgspec
-
-from nearby.channels import location_channel
-from nearby.geo import EARTH_DIAMETER_M, HYSTERESIS, squared_chord_of, unit_vector
-from nearby.model import FriendList, GoneReason, Precision, UserId
+from nearby.geo import unit_vector
+from nearby.model import FriendEdge, FriendList, GoneReason, UserId
+from nearby.ports import Clock
 from nearby.record import LocationRecord
-
-Vector = tuple[float, float, float]
+from nearby.sharing import EXACT, NO_LIMITS, Limits, Tier
+from ws_gateway.entry import FROM_THE_START, UNHEARD, Entry, Said, channel_of
+from ws_gateway.viewer import NOBODY, Viewer
 
 MAX_SWITCHES = 10_000
-"""Sharing switches remembered: far more than are set while a friend list is on its way."""
+"""What users said to everyone, remembered: far more than is said while a friend list is on its way."""
 
-_encode = msgspec.json.Encoder().encode
-
-
-class Entry:
-    """One friend, as every local viewer of theirs sees them.
-
-    ``viewers`` tells for each whether their map shows this friend now. ``expires_at_ms`` is by the caller's clock, as
-    is ``heard_ms``, when this friend was last heard of.
-    ``fresh`` means that nothing published since the last reading of the cache can have been missed.
-    """
-
-    __slots__ = (
-        "_fragment",
-        "channel",
-        "expires_at_ms",
-        "expiry_second",
-        "fresh",
-        "heard_ms",
-        "record",
-        "sharing",
-        "switch_sequence",
-        "user_id",
-        "vector",
-        "viewers",
-    )
-
-    def __init__(self, user_id: UserId) -> None:
-        self.user_id = user_id
-        self.channel = location_channel(user_id)
-        self.record: LocationRecord | None = None
-        self.vector: Vector = (0.0, 0.0, 0.0)
-        self.viewers: dict[Viewer, bool] = {}
-        self.sharing = True
-        self.switch_sequence = 0
-        self.expires_at_ms = 0
-        self.expiry_second = 0
-        self.heard_ms = 0
-        self.fresh = False
-        self._fragment: bytes | None = None
-
-    def show(self, record: LocationRecord | None, expires_at_ms: int) -> None:
-        """Let ``record`` be this friend's location, ``None`` for unknown."""
-        self.record = record
-        self._fragment = None
-        self.expires_at_ms = expires_at_ms
-        if record is not None:
-            self.vector = unit_vector(record.lat_deg, record.lon_deg)
-
-    @property
-    def fragment(self) -> bytes:
-        """The JSON of the friend entry up to the distance, encoded once per record."""
-        if self._fragment is None:
-            record = self.record
-            assert record is not None
-            fields: dict[str, object] = {
-                "user_id": self.user_id,
-                "lat": record.lat_deg,
-                "lon": record.lon_deg,
-                "updated_at_ms": record.recorded_at_ms,
-                "precision": Precision.EXACT.value,
-            }
-            if record.accuracy_m is not None:
-                fields["accuracy_m"] = round(record.accuracy_m, 1)
-            if record.speed_mps is not None:
-                fields["speed_mps"] = record.speed_mps
-            if record.heading_deg is not None:
-                fields["heading_deg"] = record.heading_deg
-            self._fragment = _encode(fields)[:-1] + b',"distance_m":'
-        return self._fragment
+NEVER_MS = 2**63
 
 
-@dataclass(slots=True)
-class Changes:
-    """What must be sent to bring a viewer's map up to date: encoded friend entries, and who has gone."""
+class Channels(Protocol):
+    """What follows when viewers change from one entry to another; told at once, so that the counts stay right."""
 
-    friends: list[bytes]
-    gone: dict[UserId, GoneReason]
+    def wanted(self, channel: bytes) -> None:
+        """One more viewer watches ``channel``."""
 
+    def unwanted(self, channel: bytes) -> None:
+        """One viewer fewer watches ``channel``."""
 
-class Client(Protocol):
-    """Where a viewer's frames go. ``writable`` is false while the client does not take what it was sent."""
-
-    writable: bool
-
-    def send_frame(self, frame: bytes) -> None:
-        """Send one text frame."""
+    def reopened(self, channel: bytes) -> None:
+        """The friend behind ``channel`` shares again; where they went meanwhile was not published."""
 
 
-class Viewer:
-    """One connected client looking at its map.
+class _NoChannels:
+    def wanted(self, channel: bytes) -> None:
+        pass
 
-    ``live`` begins with its first snapshot; until then nothing is marked. ``pending`` holds the marked entries.
-    """
+    def unwanted(self, channel: bytes) -> None:
+        pass
 
-    __slots__ = (
-        "_enter_squared",
-        "_leave_squared",
-        "client",
-        "friends",
-        "gone",
-        "history_retention",
-        "list_sequence",
-        "live",
-        "pending",
-        "queued",
-        "radius_m",
-        "sharing",
-        "switch_sequence",
-        "touched",
-        "user_id",
-        "vector",
-    )
-
-    def __init__(self, user_id: UserId, radius_m: float, client: Client) -> None:
-        self.user_id = user_id
-        self.client = client
-        self.friends: dict[UserId, Entry] = {}
-        self.vector: Vector | None = None
-        self.live = False
-        self.queued = False
-        self.pending: dict[Entry, None] = {}
-        self.gone: dict[UserId, GoneReason] = {}
-        self.sharing = True
-        self.switch_sequence = 0
-        self.list_sequence = 0
-        # The row of the feed that set it, and the seconds: 0, nothing is kept; None, as long as by default.
-        self.history_retention: tuple[int, int | None] = (0, None)
-        self.touched: dict[UserId, int] = {}
-        self.set_radius(radius_m)
-
-    def set_radius(self, radius_m: float) -> None:
-        """Show friends within ``radius_m`` metres; they leave beyond 1.1 times that."""
-        self.radius_m = radius_m
-        self._enter_squared = squared_chord_of(radius_m)
-        self._leave_squared = squared_chord_of(radius_m * HYSTERESIS)
-
-    def set_sharing(self, sharing: bool, sequence: int) -> None:
-        """Note whether this viewer's user shares their own location, as of row ``sequence`` of the feed."""
-        if sequence >= self.switch_sequence:
-            self.sharing, self.switch_sequence = sharing, sequence
-
-    def changes(self, entries: Iterable[Entry]) -> Changes:
-        """Return how the map must change for ``entries``, and take it as changed."""
-        assert self.vector is not None
-        x, y, z = self.vector
-        friends: list[bytes] = []
-        gone, self.gone = self.gone, {}
-        for entry in entries:
-            shown = entry.viewers.get(self)
-            if shown is None:
-                continue  # unfriended since it was marked
-            if entry.record is None or not entry.sharing:
-                if shown:
-                    entry.viewers[self] = False
-                    gone[entry.user_id] = GoneReason.INACTIVE
-                continue
-            fx, fy, fz = entry.vector
-            fx -= x
-            fy -= y
-            fz -= z
-            squared = fx * fx + fy * fy + fz * fz
-            if squared <= (self._leave_squared if shown else self._enter_squared):
-                distance_m = int(EARTH_DIAMETER_M * asin(min(1.0, sqrt(squared) / 2)) + 0.5)
-                friends.append(b"%b%d}" % (entry.fragment, distance_m))
-                if not shown:
-                    entry.viewers[self] = True
-                    gone.pop(entry.user_id, None)
-            elif shown:
-                entry.viewers[self] = False
-                gone[entry.user_id] = GoneReason.OUT_OF_RANGE
-        return Changes(friends, gone)
-
-    def snapshot(self) -> list[bytes]:
-        """Return the encoded entries of everybody now nearby, and take the map as showing just them."""
-        self.pending.clear()
-        self.gone.clear()
-        for entry in self.friends.values():
-            entry.viewers[self] = False
-        return self.changes(self.friends.values()).friends
-
-    def is_news(self, friend_id: UserId, sequence: int) -> bool:
-        """Whether row ``sequence`` of the change feed says something newer about the friendship."""
-        return sequence > max(self.list_sequence, self.touched.get(friend_id, 0))
+    def reopened(self, channel: bytes) -> None:
+        pass
 
 
 class Hub:
     """All entries and viewers of one gateway. Marked viewers wait in ``queue`` for the outbox."""
 
-    def __init__(self, ttl_ms: int) -> None:
+    def __init__(self, ttl_ms: int, clock: Clock = lambda: 0) -> None:
         self.entries: dict[bytes, Entry] = {}
+        self.hidden: dict[bytes, Entry] = {}
+        """Of friends who do not let the viewers in it see them at all."""
+        self.channels: Channels = _NoChannels()
         self.queue: list[Viewer] = []
         self.marked_count = 0
-        self.switches: dict[UserId, tuple[int, bool]] = {}
-        """The newest switches heard of, whoever watches: (row of the change feed, sharing)."""
+        self.switches: dict[UserId, Said] = {}
+        """What was newest said to everyone, whoever watches."""
+        self.next_ms = NEVER_MS
+        """When :meth:`advance` will have something to do, or earlier."""
+        self._clock = clock
         self._ttl_ms = ttl_ms
+        self._timed_pairs: dict[tuple[Viewer, UserId], int] = {}
+        self._timed_users: dict[UserId, int] = {}
         # By the second in which to look again; an entry is in exactly one while it has a record. One that is renewed
         # stays where it is and moves when its second comes, so a renewal costs nothing here.
         self._expiring: dict[int, dict[Entry, None]] = {}
@@ -235,30 +87,39 @@ class Hub:
     def attach(self, viewer: Viewer, friends: FriendList) -> list[bytes]:
         """Let ``viewer`` watch ``friends``; return the channels to subscribe to."""
         viewer.list_sequence = friends.sequence
-        viewer.set_sharing(friends.sharing, friends.sequence)
+        viewer.audience.say(friends.sharing, friends.limits, friends.sequence)
         viewer.history_retention = (friends.sequence, friends.history_retention_s)
-        return [
-            self.add_friend(viewer, edge.user_id, edge.sharing, edge.switch_sequence).channel
-            for edge in friends.friends
-        ]
+        entries = [self.add_friend(viewer, edge) for edge in friends.friends]
+        return [entry.channel for entry in entries if entry.tier is not Tier.OFF]
 
-    def add_friend(self, viewer: Viewer, friend_id: UserId, sharing: bool, switch_sequence: int) -> Entry:
-        """Let ``viewer`` watch ``friend_id`` too."""
-        channel = location_channel(friend_id)
-        entry = self.entries.get(channel)
-        if entry is None:
-            entry = self.entries[channel] = Entry(friend_id)
-            # The list may have been read before a switch that we have heard of since.
-            newest = max((switch_sequence, sharing), self.switches.get(friend_id, (-1, False)))
-            entry.switch_sequence, entry.sharing = newest
-        else:
-            self.set_sharing(friend_id, sharing, switch_sequence)
-        entry.viewers.setdefault(viewer, False)
-        viewer.friends[entry.user_id] = entry
+    def add_friend(self, viewer: Viewer, edge: FriendEdge) -> Entry:
+        """Let ``viewer`` watch one more friend, at the tier at which they may; return the entry."""
+        viewer.audience.let(edge.user_id, edge.sees, new=True)
+        if edge.shows is not EXACT:
+            viewer.plans[edge.user_id] = edge.shows
+        said = _said_in(edge)
+        self._say(edge.user_id, said)
+        entry = self._entry(edge.user_id, edge.shows.at(self._clock()))
+        if said.sequence > entry.said.sequence:
+            entry.said = said
+            self._judge(entry)
+        entry.viewers[viewer] = False
+        viewer.friends[edge.user_id] = entry
+        entry = self._place(viewer, edge.user_id, announce=False)
         if viewer.live and entry.record is not None:
             viewer.pending[entry] = None
             self._enqueue(viewer)
         return entry
+
+    def change_friend(self, viewer: Viewer, edge: FriendEdge) -> None:
+        """Let what is between ``viewer`` and a friend of theirs be as in ``edge``."""
+        viewer.audience.let(edge.user_id, edge.sees, new=False)
+        if edge.shows == EXACT:
+            viewer.plans.pop(edge.user_id, None)
+        else:
+            viewer.plans[edge.user_id] = edge.shows
+        self._say(edge.user_id, _said_in(edge))
+        self._place(viewer, edge.user_id)
 
     def remove_friend(self, viewer: Viewer, friend_id: UserId, reason: GoneReason) -> bytes | None:
         """Let ``viewer`` watch ``friend_id`` no longer; return the channel to unsubscribe from, if any."""
@@ -266,40 +127,157 @@ class Hub:
         if entry is None:
             return None
         viewer.pending.pop(entry, None)
+        viewer.plans.pop(friend_id, None)
+        viewer.audience.forget(friend_id)
+        self._timed_pairs.pop((viewer, friend_id), None)
         if self._forget(entry, viewer):
+            viewer.saw.add(friend_id)
             viewer.gone[friend_id] = reason
             self._enqueue(viewer)
-        return entry.channel
+        return None if entry.tier is Tier.OFF else entry.channel
 
     def detach(self, viewer: Viewer) -> list[bytes]:
-        """Forget ``viewer``; return the channels to unsubscribe from."""
+        """Forget ``viewer``, for good; return the channels to unsubscribe from."""
         entries = list(viewer.friends.values())
         for entry in entries:
-            self._forget(entry, viewer)
+            if self._forget(entry, viewer):
+                viewer.saw.add(entry.user_id)
+        for friend_id in viewer.plans:
+            self._timed_pairs.pop((viewer, friend_id), None)
         viewer.friends.clear()
         viewer.pending.clear()
         viewer.live = False
-        return [entry.channel for entry in entries]
+        viewer.client = NOBODY  # who knows the viewer, and so would go only when the garbage collector finds them
+        return [entry.channel for entry in entries if entry.tier is not Tier.OFF]
 
     def _forget(self, entry: Entry, viewer: Viewer) -> bool:
         shown = entry.viewers.pop(viewer, False)
         if not entry.viewers:
-            del self.entries[entry.channel]
+            del self._home(entry.tier)[entry.channel]
             if entry.record is not None:
                 del self._expiring[entry.expiry_second][entry]
         return shown
 
-    def set_sharing(self, user_id: UserId, sharing: bool, sequence: int) -> None:
-        """Note that ``user_id`` resumed or paused sharing with everyone, by row ``sequence`` of the feed."""
-        if sequence > self.switches.get(user_id, (-1, False))[0]:
+    def _home(self, tier: Tier) -> dict[bytes, Entry]:
+        return self.hidden if tier is Tier.OFF else self.entries
+
+    def _entry(self, user_id: UserId, tier: Tier) -> Entry:
+        """Return the entry of ``user_id`` at ``tier``, a new one if there is none; all of a user's say the same."""
+        home, channel = self._home(tier), channel_of(user_id, tier)
+        entry = home.get(channel)
+        if entry is None:
+            entry = Entry(user_id, tier)
+            # A friend list may have been read before something was said that we have heard of since.
+            said = [self.switches.get(user_id, UNHEARD), *(other.said for other in self._entries_of(user_id))]
+            entry.said = max(said, key=lambda each: each.sequence)
+            home[channel] = entry
+            self._judge(entry)
+        return entry
+
+    def _entries_of(self, user_id: UserId) -> Iterator[Entry]:
+        for tier in Tier:
+            entry = self._home(tier).get(channel_of(user_id, tier))
+            if entry is not None:
+                yield entry
+
+    # ------------------------------------------------------------------------------------------- tiers
+
+    def set_sharing(self, user_id: UserId, sharing: bool, sequence: int, limits: Limits = NO_LIMITS) -> None:
+        """Note what ``user_id`` says to everyone, by row ``sequence`` of the feed."""
+        said = Said(sequence, sharing, limits)
+        if sequence > self.switches.get(user_id, UNHEARD).sequence:
             self.switches.pop(user_id, None)  # so that the newest stand last
-            self.switches[user_id] = (sequence, sharing)
+            self.switches[user_id] = said
             if len(self.switches) > MAX_SWITCHES:
                 del self.switches[next(iter(self.switches))]
-        entry = self.entries.get(location_channel(user_id))
-        if entry is not None and sequence > entry.switch_sequence:
-            entry.sharing, entry.switch_sequence = sharing, sequence
-            self._mark_viewers(entry)
+        self._say(user_id, said)
+
+    def _say(self, user_id: UserId, said: Said) -> None:
+        entries = [entry for entry in self._entries_of(user_id) if said.sequence > entry.said.sequence]
+        for entry in entries:
+            entry.said = said
+        self._reconsider(entries)
+
+    def _reconsider(self, entries: list[Entry]) -> None:
+        """Let what the friend of ``entries`` says to everyone hold as of now, for each viewer of them."""
+        to_place = []
+        for entry in entries:
+            ceiling, sharing = entry.ceiling, entry.sharing
+            self._judge(entry)
+            if (ceiling is Tier.APPROXIMATE) != (entry.ceiling is Tier.APPROXIMATE):
+                to_place.append(entry)
+            if entry.sharing != sharing:
+                self._mark_viewers(entry)
+                if entry.sharing:
+                    self.channels.reopened(entry.channel)
+        for entry in to_place:
+            for viewer in list(entry.viewers):
+                self._place(viewer, entry.user_id)
+
+    def _judge(self, entry: Entry) -> None:
+        until_ms = entry.judge(self._clock()).until_ms
+        if until_ms is not None:
+            self._timed_users[entry.user_id] = until_ms
+            self.next_ms = min(self.next_ms, until_ms)
+
+    def _place(self, viewer: Viewer, friend_id: UserId, *, announce: bool = True) -> Entry:
+        """Let ``viewer`` watch the entry of ``friend_id`` that is right for them now; return it.
+
+        ``announce``: :attr:`channels` is to be told.
+        """
+        old = viewer.friends[friend_id]
+        plan, now_ms = viewer.plans.get(friend_id, EXACT), self._clock()
+        until_ms = plan.until_ms(now_ms)
+        if until_ms is None:
+            self._timed_pairs.pop((viewer, friend_id), None)
+        else:
+            self._timed_pairs[viewer, friend_id] = until_ms
+            self.next_ms = min(self.next_ms, until_ms)
+        tier = plan.at(now_ms)
+        if old.ceiling is Tier.APPROXIMATE:
+            tier = min(tier, old.ceiling)
+        if tier is old.tier:
+            return old
+        new = self._entry(friend_id, tier)
+        self._change_over(viewer, old, new)
+        if tier is Tier.OFF and new.viewers[viewer]:
+            new.viewers[viewer] = False
+            viewer.saw.add(friend_id)
+            viewer.gone[friend_id] = GoneReason.NOT_SHARING if plan.openly else GoneReason.INACTIVE
+        self._enqueue(viewer)
+        if announce and old.tier is not Tier.OFF:
+            self.channels.unwanted(old.channel)
+        if announce and tier is not Tier.OFF:
+            self.channels.wanted(new.channel)
+        return new
+
+    def _change_over(self, viewer: Viewer, old: Entry, new: Entry) -> None:
+        """Let ``viewer`` watch ``new`` in place of ``old``; what the map shows stays until ``new`` says otherwise."""
+        viewer.pending.pop(old, None)
+        new.viewers[viewer] = self._forget(old, viewer)
+        viewer.friends[new.user_id] = new
+        if new.tier is Tier.APPROXIMATE and old.record is not None and _is_newer(old.record, new.record):
+            # So that the same frame that takes the exact place away shows the cell, and time does not go back.
+            self._take(new, old.record, old.expires_at_ms, old.heard_ms)
+        if viewer.live and (new.record is not None or not new.sharing):
+            viewer.pending[new] = None
+
+    def advance(self) -> None:
+        """Let each tier be as it is due by the clock. To be called before anything is sent."""
+        now_ms = self._clock()
+        if now_ms < self.next_ms:
+            return
+        pairs = [pair for pair, due_ms in self._timed_pairs.items() if due_ms <= now_ms]
+        user_ids = [user_id for user_id, due_ms in self._timed_users.items() if due_ms <= now_ms]
+        for pair in pairs:
+            del self._timed_pairs[pair]
+        for user_id in user_ids:
+            del self._timed_users[user_id]
+            self._reconsider(list(self._entries_of(user_id)))
+        for viewer, friend_id in pairs:
+            self._place(viewer, friend_id)
+        dues_ms = [*self._timed_pairs.values(), *self._timed_users.values()]
+        self.next_ms = min(dues_ms, default=NEVER_MS)
 
     # --------------------------------------------------------------------------------------- locations
 
@@ -317,12 +295,21 @@ class Hub:
             if remaining_ms and record.recorded_at_ms == known.recorded_at_ms:
                 entry.expires_at_ms = expires_at_ms  # the cache knows best
             return False
+        self._take(entry, record, expires_at_ms, now_ms)
+        return True
+
+    def _take(self, entry: Entry, record: LocationRecord, expires_at_ms: int, heard_ms: int) -> None:
+        new = entry.record is None
         entry.show(record, expires_at_ms)
-        entry.heard_ms = now_ms
-        if known is None:
+        entry.heard_ms = heard_ms
+        if new:
             self._look_again(entry)
         self._mark_viewers(entry)
-        return True
+
+    def unknown(self, entry: Entry) -> None:
+        """The cache knows nothing of this friend: whoever still shows them from another tier must not."""
+        if entry.record is None:
+            self._mark_viewers(entry)
 
     def move(self, viewer: Viewer, lat_deg: float, lon_deg: float) -> None:
         """Note that ``viewer`` is now at this place: the distance to every friend has changed."""
@@ -386,21 +373,11 @@ class Hub:
             self.queue.append(viewer)
 
 
-def encode_snapshot(friends: Sequence[bytes]) -> bytes:
-    """Return a ``snapshot`` frame of encoded friend entries."""
-    return b'{"type":"snapshot","friends":[%b]}' % b",".join(friends)
+def _said_in(edge: FriendEdge) -> Said:
+    if edge.sharing and edge.switch_sequence == 0 and edge.limits is NO_LIMITS:
+        return FROM_THE_START
+    return Said(edge.switch_sequence, edge.sharing, edge.limits)
 
 
-def encode_update(changes: Changes) -> bytes | None:
-    """Return an ``update`` frame, or ``None`` if nothing changed."""
-    if changes.gone:
-        gone = b",".join(
-            b'{"user_id":"%b","reason":"%b"}' % (user_id.encode(), reason.value.encode())
-            for user_id, reason in changes.gone.items()
-        )
-        if changes.friends:
-            return b'{"type":"update","friends":[%b],"gone":[%b]}' % (b",".join(changes.friends), gone)
-        return b'{"type":"update","gone":[%b]}' % gone
-    if changes.friends:
-        return b'{"type":"update","friends":[%b]}' % b",".join(changes.friends)
-    return None
+def _is_newer(record: LocationRecord, known: LocationRecord | None) -> bool:
+    return known is None or record.recorded_at_ms > known.recorded_at_ms

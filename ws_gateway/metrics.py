@@ -55,6 +55,7 @@ class GatewayCollector(Collector):
         gateway, outbox = self._gateway, self._gateway.outbox
         yield _counter("reports", "Location reports taken", gateway.report_count)
         yield _counter("reports_refused", "Reports refused because too many waited", gateway.pipeline.refused_count)
+        yield _counter("batches_refused", "Batches refused because too many waited", gateway.batches.refused_count)
         yield _counter(
             "reports_outdone", "Reports of a device while another is its user's source", gateway.outdone_count
         )
@@ -77,8 +78,14 @@ class GatewayCollector(Collector):
         failures = CounterMetricFamily("nearby_gateway_store_failures", "Calls that a store failed", labels=["store"])
         failures.add_metric(["location_cache"], gateway.pipeline.cache_guard.failures_count)
         failures.add_metric(["history_stream"], gateway.pipeline.stream_guard.failures_count)
+        failures.add_metric(["history_stream_batches"], gateway.batches.failures_count)
         failures.add_metric(["location_cache_read"], gateway.refresher.failures_count)
         yield failures
+        yield _gauge(
+            "clock_offset_seconds",
+            "By how much the cache's clock, which dates locations, is ahead of ours",
+            gateway.cache_clock.offset_s,
+        )
         yield _counter("rereads", "Locations read again after a gap or when overdue", gateway.refresher.reread_count)
         yield _counter("rings_refused", "Rings refused: empty, unparsable or older", self._discovery.refused_rings)
 

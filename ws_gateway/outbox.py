@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from ws_gateway.hub import Hub, Viewer, encode_update
+from ws_gateway.hub import Hub
+from ws_gateway.viewer import Viewer, encode_update
 
 BUDGET_S = 0.005
 """How long one flush may hold the event loop, seconds."""
@@ -55,6 +56,7 @@ class Outbox:
     def flush(self) -> None:
         """Send what is due, for at most :data:`BUDGET_S`; what is left goes on the next turn of the loop."""
         self._scheduled = False
+        self._hub.advance()  # so that nothing leaves at a tier that has ended
         queue = self._queue
         queue.extend(self._hub.queue)
         self._hub.queue.clear()

@@ -12,13 +12,16 @@ from collections.abc import Callable, Iterable, Sequence
 
 from nearby.errors import StoreUnavailable
 from nearby.ports import CachedLocation, Clock, LocationCache
-from ws_gateway.hub import Entry, Hub, Viewer
+from ws_gateway.entry import Entry
+from ws_gateway.hub import Hub
+from ws_gateway.viewer import Viewer
 
 log = logging.getLogger(__name__)
 
 MAX_BATCH = 512
 RETRY_S = 0.5
 PATROL_TURN_S = 0.5
+LOG_S = 1.0
 
 
 class Refresher:
@@ -31,10 +34,19 @@ class Refresher:
         self._cache = cache
         self._clock = clock
         self._refreshed = refreshed
+        self._log_again_at_s = 0.0
         self._stale: dict[bytes, None] = {}
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
+
+    def _failed(self, what: str, error: StoreUnavailable) -> None:
+        """Count each failure and log one per second: hundreds may arrive in each while the cache is away."""
+        self.failures_count += 1
+        now_s = asyncio.get_running_loop().time()
+        if now_s >= self._log_again_at_s:
+            self._log_again_at_s = now_s + LOG_S
+            log.warning("%s: %s; %d failures so far", what, error, self.failures_count)
 
     async def settled(self) -> None:
         """Return once nothing waits to be read again."""
@@ -51,8 +63,7 @@ class Refresher:
         try:
             own, *found = await self._cache.read_many(users)
         except StoreUnavailable as error:
-            self.failures_count += 1
-            log.warning("arrival: %s", error)
+            self._failed("an arrival", error)
             self.later(entry.channel for entry in unknown)
             return None
         self._take(unknown, found)
@@ -102,8 +113,7 @@ class Refresher:
             try:
                 found = await self._cache.read_many([entry.user_id for entry in entries])
             except StoreUnavailable as error:
-                self.failures_count += 1
-                log.warning("re-reading %d locations: %s", len(entries), error)
+                self._failed(f"re-reading {len(entries)} locations", error)
                 self.later(channels)
                 await asyncio.sleep(RETRY_S)
                 continue
@@ -117,5 +127,7 @@ class Refresher:
         now_ms = self._clock()
         for entry, cached in zip(entries, found, strict=True):
             entry.fresh = True
-            if cached is not None:
+            if cached is None:
+                self._hub.unknown(entry)
+            else:
                 self._hub.observe(entry.channel, cached.record, now_ms, cached.remaining_ms)

@@ -4,7 +4,9 @@ While one batch is with the servers the next one gathers, so a batch is as large
 waits for nobody. Order: first the cache, with the stream beside it; then publish, with the version that the cache
 gave. So "subscribe, then read the cache" never misses a location.
 
-The cache away: locations are published all the same, versioned by our clock, and reported as not stored.
+The cache away: locations are published all the same, versioned by our clock, and reported as not stored. A version
+always exceeds every one that was heard of for that user, whoever gave it: the cache is told the newest with each write,
+so that neither a clock of ours that is ahead nor a standby that lacks the last writes turns the order round.
 """
 
 from __future__ import annotations
@@ -15,12 +17,13 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from nearby.channels import location_channel
+from nearby.channels import approximate_channel, location_channel
 from nearby.errors import StoreUnavailable
 from nearby.model import HistoryPoint, Location
-from nearby.ports import HistoryStream, LocationCache, PubSub, WriteResult
+from nearby.ports import Clock, HistoryStream, LocationCache, PubSub, WriteResult
 from nearby.record import LocationRecord, pack
-from ws_gateway.hub import Viewer
+from nearby.record import approximate as coarsened
+from ws_gateway.viewer import Viewer
 
 T = TypeVar("T")
 
@@ -57,10 +60,17 @@ class PendingReport:
 
 
 class ReportPipeline:
-    """Takes reports by :meth:`submit` and works them off in :meth:`run`."""
+    """Takes reports by :meth:`submit` and works them off in :meth:`run`.
 
-    def __init__(self, cache: LocationCache, stream: HistoryStream, pubsub: PubSub) -> None:
+    Within a cell an approximate location is published once per ``heartbeat_ms``.
+    """
+
+    def __init__(
+        self, cache: LocationCache, stream: HistoryStream, pubsub: PubSub, clock: Clock, heartbeat_ms: int
+    ) -> None:
         self.refused_count = 0
+        self._clock = clock
+        self._heartbeat_ms = heartbeat_ms
         self._cache = cache
         self._stream = stream
         self._pubsub = pubsub
@@ -93,29 +103,38 @@ class ReportPipeline:
         results, stored = await asyncio.gather(self._write_cache(live), self._append(batch))
         cached = results is not None
         if results is None:
-            results = [WriteResult(time.time_ns() // 1000, accepted=True)] * len(live)
+            results = [_versioned_here(report.viewer) for report in live]
         shown = set()
         for report, result in zip(live, results, strict=True):
+            report.viewer.version = max(report.viewer.version, result.version)
             if result.accepted:
                 shown.add(report)
-                if report.viewer.sharing:
-                    record = LocationRecord.of(report.location, result.version)
-                    self._pubsub.publish(location_channel(report.viewer.user_id), pack(record))
+                self._publish(report.viewer, LocationRecord.of(report.location, result.version))
         for report in batch:
             report.done(Outcome(shown=report in shown, stored=stored and (cached or not report.live)))
+
+    def _publish(self, viewer: Viewer, record: LocationRecord) -> None:
+        """Publish ``record`` for each tier at which somebody may see this user now."""
+        now_ms = self._clock()
+        exact, approximate = viewer.audience.tiers(now_ms)
+        if exact:
+            self._pubsub.publish(location_channel(viewer.user_id), pack(record))
+        if approximate:
+            coarse = coarsened(record)
+            if viewer.audience.is_due(coarse, now_ms, self._heartbeat_ms):
+                self._pubsub.publish(approximate_channel(viewer.user_id), pack(coarse))
 
     async def _write_cache(self, reports: Sequence[PendingReport]) -> list[WriteResult] | None:
         """Return the results, ``None`` if the cache did not take them."""
         if not reports:
             return []
-        entries = [(report.viewer.user_id, LocationRecord.of(report.location)) for report in reports]
+        entries = [
+            (report.viewer.user_id, LocationRecord.of(report.location, report.viewer.version)) for report in reports
+        ]
         return await self.cache_guard.call(lambda: self._cache.write_many(entries))
 
     async def _append(self, reports: Sequence[PendingReport]) -> bool:
-        return await self.append(history_points((report.viewer, report.location, report.flagged) for report in reports))
-
-    async def append(self, points: Sequence[HistoryPoint]) -> bool:
-        """Put ``points`` into the history stream; return whether they are durably there."""
+        points = history_points(((each.viewer, each.location, each.flagged) for each in reports), self._clock())
         if not points:
             return True
 
@@ -126,17 +145,25 @@ class ReportPipeline:
         return bool(await self.stream_guard.call(append))
 
 
-def history_points(fixes: Iterable[tuple[Viewer, Location, bool]]) -> list[HistoryPoint]:
+def history_points(fixes: Iterable[tuple[Viewer, Location, bool]], now_ms: int) -> list[HistoryPoint]:
     """Return the points of the ``fixes``, each with its viewer and whether it is flagged.
 
-    Those of users who want nothing kept are left out. What a user did not share is flagged: no friend has seen it.
+    Those of users who want nothing kept are left out. What a user shares with nobody at all is flagged: no friend has
+    seen it.
     """
     points = []
     for viewer, location, flagged in fixes:
         _, retention_s = viewer.history_retention
         if retention_s != 0:
-            points.append(HistoryPoint(viewer.user_id, location, flagged or not viewer.sharing, retention_s))
+            points.append(
+                HistoryPoint(viewer.user_id, location, flagged or not viewer.audience.shares(now_ms), retention_s)
+            )
     return points
+
+
+def _versioned_here(viewer: Viewer) -> WriteResult:
+    viewer.version = max(time.time_ns() // 1000, viewer.version + 1)
+    return WriteResult(viewer.version, accepted=True)
 
 
 class StoreGuard:

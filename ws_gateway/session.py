@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from nearby import messages
 from nearby.close_codes import CloseCode
 from nearby.errors import TokenError
-from nearby.geo import distance_m
+from nearby.fixes import recorded_at, speed_mps
 from nearby.messages import (
     AuthMessage,
     AuthOk,
@@ -21,7 +21,6 @@ from nearby.messages import (
     Error,
     InvalidMessage,
     LocationMessage,
-    LocationPoint,
     PingMessage,
     Pong,
     RejectedPoint,
@@ -39,9 +38,6 @@ MAX_FRAME_BEFORE_AUTH_BYTES = 4 * 1024
 MAX_FRAME_BYTES = 16 * 1024
 MAX_INVALID_IN_A_ROW = 10
 MAX_RATE_LIMITED = 50
-MAX_AHEAD_MS = 60_000
-MAX_AGE_MS = 7 * 86_400_000
-MAX_CLOCK_ERROR_MS = 300_000
 EXPIRY_NOTICE_MS = 60_000
 SILENT_INTERVALS = 3
 PING_DEADLINE_MS = 10_000
@@ -212,8 +208,11 @@ class Session:
             return None
         return self._count_rate_limited()
 
-    def receive(self, data: bytes, now_ms: int) -> list[Effect]:
-        """Take one text message and return what to do about it."""
+    def receive(self, data: bytes, now_ms: int, dated_ms: int | None = None) -> list[Effect]:
+        """Take one text message and return what to do about it.
+
+        ``dated_ms`` is the same instant by the clock that dates locations, where that is another.
+        """
         if self.phase is Phase.CLOSING:
             return []
         self.seen(now_ms)
@@ -227,7 +226,7 @@ class Session:
         if retry_after_ms:
             return self._rate_limit(message, retry_after_ms)
         try:
-            effects = self._act(message, now_ms)
+            effects = self._act(message, now_ms, now_ms if dated_ms is None else dated_ms)
         except InvalidMessage as problem:
             return self._refuse(problem, data)
         self._invalid_in_a_row = 0
@@ -273,18 +272,18 @@ class Session:
             return 0
         return max(1, round((1 - self._bucket) / rate * 1000))
 
-    def _act(self, message: ClientMessage, now_ms: int) -> list[Effect]:
+    def _act(self, message: ClientMessage, now_ms: int, dated_ms: int) -> list[Effect]:
         if isinstance(message, AuthMessage):
             return self._authenticate(message, now_ms)
         if self.phase is Phase.AUTHENTICATING:
             raise InvalidMessage("not_authenticated", "authenticate first", getattr(message, "seq", None))
         match message:
             case LocationMessage():
-                recorded_at_ms = _recorded_at(message, now_ms, message.seq)
+                recorded_at_ms = recorded_at(message, dated_ms, message.seq)
                 location = message.at(recorded_at_ms)
                 return [Report(location, message.seq, flagged=not self._plausible(location))]
             case BatchMessage():
-                return [self._batch(message, now_ms)]
+                return [self._batch(message, dated_ms)]
             case SettingsMessage():
                 return [ChangeRadius(message.radius_m)]
             case ResyncMessage():
@@ -317,7 +316,7 @@ class Session:
         for index, raw in enumerate(message.points):
             try:
                 point = messages.decode_point(raw)
-                points.append(point.at(_recorded_at(point, now_ms, None)))
+                points.append(point.at(recorded_at(point, now_ms, None)))
             except InvalidMessage as problem:
                 rejected.append(RejectedPoint(index, problem.code))
         return StoreBatch(tuple(points), tuple(rejected), message.seq)
@@ -335,9 +334,9 @@ class Session:
             return True
         if self._last is not None and location.recorded_at_ms <= self._last.recorded_at_ms:
             return True  # late: the cache will refuse it
-        believed = self._last is None or _speed_mps(self._last, location) <= limits.max_speed_mps
+        believed = self._last is None or speed_mps(self._last, location) <= limits.max_speed_mps
         if not believed and self._suspect is not None:
-            believed = _speed_mps(self._suspect, location) <= limits.max_speed_mps
+            believed = speed_mps(self._suspect, location) <= limits.max_speed_mps
         if believed:
             self._last, self._suspect = location, None
         else:
@@ -377,28 +376,3 @@ def _is_utf8(data: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-def _recorded_at(point: LocationMessage | LocationPoint, now_ms: int, seq: int | None) -> int:
-    """Return when the fix was taken by the server's clock (protocol §4)."""
-    recorded_at_ms = point.recorded_at_ms
-    if recorded_at_ms is None:
-        return now_ms
-    if point.sent_at_ms is not None and abs(now_ms - point.sent_at_ms) > MAX_CLOCK_ERROR_MS:
-        recorded_at_ms += now_ms - point.sent_at_ms
-    if recorded_at_ms > now_ms + MAX_AHEAD_MS:
-        return now_ms
-    if recorded_at_ms < now_ms - MAX_AGE_MS:
-        raise InvalidMessage("too_old", "recorded more than 7 days ago", seq)
-    return recorded_at_ms
-
-
-def _speed_mps(a: Location, b: Location) -> float:
-    """Return the least speed in metres per second that leads from ``a`` to ``b``.
-
-    What the two accuracies explain is not counted, and times closer than a second count as a second.
-    """
-    metres = distance_m(a.lat_deg, a.lon_deg, b.lat_deg, b.lon_deg)
-    slack = (a.accuracy_m or 0) + (b.accuracy_m or 0)
-    seconds = max(1.0, abs(b.recorded_at_ms - a.recorded_at_ms) / 1000)
-    return max(0.0, metres - slack) / seconds

@@ -1,4 +1,4 @@
-"""``/v1/me``: oneself, and one's switch of sharing with everyone."""
+"""``/v1/me``: oneself."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from fastapi import APIRouter
 
 from api.auth import Caller
 from api.eraser import INLINE_S
-from api.problems import documented, invalid_request
-from api.schemas import AccountDeletion, ErasureBody, MeChange, PersonBody, SharingSwitch, SharingSwitchBody
+from api.problems import documented
+from api.schemas import AccountDeletion, ErasureBody, MeChange, PersonBody
 from api.services import ServicesDep
-from social_graph.sharing import Switch
 
 router = APIRouter(prefix="/v1/me", tags=["me"])
 
@@ -42,27 +41,3 @@ async def delete_me(services: ServicesDep, caller: Caller, body: AccountDeletion
     await services.announcer.announce(changes)
     await services.eraser.attempt(erasure, INLINE_S)
     return ErasureBody(erasure_id=erasure.erasure_id)
-
-
-@router.get("/sharing", responses=documented(401))
-async def sharing(services: ServicesDep, caller: Caller) -> SharingSwitchBody:
-    """Return whether I share at all."""
-    return _body(await services.graph.sharing.get(caller.user_id))
-
-
-@router.put("/sharing", responses=documented(401))
-async def set_sharing(services: ServicesDep, caller: Caller, body: SharingSwitch) -> SharingSwitchBody:
-    """Pause sharing with everyone, until an instant or until resumed, or resume it."""
-    switches = services.graph.sharing
-    if body.state == "on":
-        changes = await switches.resume(caller.user_id)
-    elif body.until_ms is not None and body.until_ms <= services.clock():
-        raise invalid_request("body.until_ms: in the past")
-    else:
-        changes = await switches.pause(caller.user_id, body.until_ms)
-    await services.announcer.announce(changes)
-    return _body(Switch(body.state == "on", body.until_ms))
-
-
-def _body(switch: Switch) -> SharingSwitchBody:
-    return SharingSwitchBody(state="on" if switch.sharing else "paused", until_ms=switch.until_ms)

@@ -9,7 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -24,7 +24,7 @@ from cli.up.stack import StackPlan, run
 from cli.up.terminal import complain, say, settings_lines
 from cli.up.valkey import valkey_server
 from nearby.errors import NearbyError, SettingsError
-from nearby.settings import DiscoverySettings, load
+from nearby.settings import DiscoverySettings, load, redis_servers
 
 _ENSEMBLE = re.compile(r"[^\s,:/@]+:\d+(,[^\s,:/@]+:\d+)*")
 _CROWD = ("--seconds", "0", "--users", "60", "--friends", "12")
@@ -60,6 +60,18 @@ def parse_zookeeper(text: str) -> str:
     return text
 
 
+def parse_cache(text: str) -> str:
+    """Take the address of a location cache; empty text too.
+
+    Raises:
+        BadParameter: it is something else. The message does not show it, since it may hold a password.
+    """
+    try:
+        return redis_servers(text) if text else text
+    except ValueError as error:
+        raise typer.BadParameter(f"no address such as redis+sentinel://HOST:PORT/SERVICE: {error}") from None
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """What the command line chose. ``data_dir`` is ``None`` if it did not."""
@@ -71,6 +83,7 @@ class Options:
     shards: int
     spares: int
     zookeeper: str
+    cache: str = field(repr=False)
     simulate: bool
     restart_shards: bool
 
@@ -110,6 +123,14 @@ def up(
             metavar="HOST:PORT", help="Announce members and the ring in this ZooKeeper instead of a directory of files."
         ),
     ] = "",
+    cache: Annotated[
+        str,
+        typer.Option(
+            metavar="URL",
+            help="Keep locations in this cache, which runs already, instead of a server of our own: redis://HOST:PORT, "
+            "redis+sentinel://HOST:PORT,…/SERVICE or redis+cluster://HOST:PORT,…",
+        ),
+    ] = "",
     simulate: Annotated[
         bool, typer.Option("--simulate", help="Once ready, let a crowd walk about (see `nearby simulate --help`).")
     ] = False,
@@ -143,6 +164,8 @@ def up(
       NEARBY_REPORT_INTERVAL_S=5 nearby up       phones report every 5 s
       nearby up --shards 3 --spares 2            two of five pub/sub servers wait
       nearby up --zookeeper 127.0.0.1:2181       members and ring in ZooKeeper
+      nearby up --cache redis+sentinel://127.0.0.1:26379/nearby
+                                                 locations in a cache with a standby
       nearby up --print-env                      what each process is told
       jq . .nearby/stack.json                    where everything is, while it runs
     """  # noqa: D301 - the backspace tells click to keep the lines
@@ -154,6 +177,7 @@ def up(
         shards,
         spares,
         parse_zookeeper(zookeeper),
+        parse_cache(cache),
         simulate,
         not no_restart_shards,
     )
@@ -203,7 +227,7 @@ def _prepared(options: Options) -> Iterator[StackPlan]:
         open_data_dir(options.data_dir, ephemeral=options.ephemeral) as (opened, lock),
         reserve_ports(_host(environ), options.api_port, options.gateway_ports) as ports,
     ):
-        layout = dataclasses.replace(opened, zookeeper=options.zookeeper)
+        layout = dataclasses.replace(opened, zookeeper=options.zookeeper, cache=options.cache)
         secrets = load_secrets(layout.secrets_file, environ)
         specs = plan(
             layout,
@@ -239,7 +263,7 @@ def _print_env(options: Options) -> None:
         gateway_admins=tuple(0 for _ in options.gateway_ports),
     )
     programs = Programs(sys.executable, valkey_server())
-    layout = Layout(directory, directory / "run", options.zookeeper)
+    layout = Layout(directory, directory / "run", options.zookeeper, options.cache)
     specs = plan(
         layout,
         ports,

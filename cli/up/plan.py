@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 from nearby.ports import RingState, Role
+from nearby.redis_address import masked
 from nearby.settings import (
     ApiSettings,
     GatewaySettings,
@@ -79,12 +80,13 @@ class Layout:
     """Where the files of one stack are. Both directories are absolute; ``run_dir`` holds the sockets.
 
     ``zookeeper`` is ``HOST:PORT``, or several separated by commas, of the ZooKeeper to use; empty: the directory of
-    files.
+    files. ``cache`` is the address of a location cache that runs elsewhere; empty: the stack's own.
     """
 
     data_dir: Path
     run_dir: Path
     zookeeper: str = ""
+    cache: str = field(default="", repr=False)
 
     @property
     def discovery_dir(self) -> Path:
@@ -98,6 +100,11 @@ class Layout:
             own = hashlib.sha256(str(self.data_dir).encode()).hexdigest()[:12]
             return f"zk://{self.zookeeper}/nearby-{own}"
         return f"file://{quote(str(self.discovery_dir))}"
+
+    @property
+    def cache_url(self) -> str:
+        """Where the location cache is. The address of one elsewhere may hold a password."""
+        return self.cache or self.valkey_url(CACHE)
 
     @property
     def cache_dir(self) -> Path:
@@ -287,7 +294,7 @@ def check_settings(specs: Iterable[ProcessSpec], environ: Mapping[str, str]) -> 
 def shown_settings(spec: ProcessSpec) -> list[str]:
     """Return ``NAME=value`` of each variable that ``nearby up`` sets for a process, secrets masked."""
     settings = {**spec.defaults, **spec.settings}
-    return [f"{name}={MASK if name in SECRET_VARIABLES else value}" for name, value in sorted(settings.items())]
+    return [f"{name}={MASK if name in SECRET_VARIABLES else masked(value)}" for name, value in sorted(settings.items())]
 
 
 def next_ring(stored: RingState | None, nodes: Mapping[str, str], spares: Sequence[str] = ()) -> RingState | None:
@@ -343,7 +350,7 @@ def _shared_settings(layout: Layout, ports: Ports, secrets: Mapping[str, str]) -
         # A directory of files outlives its processes anyway; ZooKeeper may be away when one of them restarts.
         **({RING_FILE: str(layout.run_dir / "ring-{name}.json")} if layout.zookeeper else {}),
         "NEARBY_API_INTERNAL_URL": ports.url(ports.api_internal),
-        "NEARBY_CACHE_URL": layout.valkey_url(CACHE),
+        "NEARBY_CACHE_URL": layout.cache_url,
         "NEARBY_DATABASE_URL": f"sqlite:///{layout.data_dir / 'users.sqlite'}",
         "NEARBY_DISCOVERY": layout.discovery_url,
         "NEARBY_HISTORY_STREAM_URL": layout.valkey_url(CACHE),

@@ -215,7 +215,8 @@ class Stack:
             self._say(f"{spec.name} is not made a spare: {error}")
 
     def _write_stack_file(self) -> None:
-        write_private_json(self._plan.layout.stack_file, describe(self._running(), self._plan.admin_token))
+        layout = self._plan.layout
+        write_private_json(layout.stack_file, describe(self._running(), layout.cache_url, self._plan.admin_token))
 
 
 async def _stored_ring(discovery: Discovery) -> RingState | None:

@@ -1,6 +1,7 @@
 """``DATA_DIR/stack.json``: where everything of a running stack is, for tools and tests.
 
-It is there exactly while the stack is ready, with mode 0600 since it holds the admin token.
+It is there exactly while the stack is ready, with mode 0600 since it holds the admin token, and perhaps the cache's
+password.
 """
 
 from __future__ import annotations
@@ -22,8 +23,11 @@ class Running:
     url: str = ""
 
 
-def describe(running: Sequence[Running], admin_token: str) -> dict[str, Any]:
-    """Return the document of ``stack.json``; ``pid`` is that of ``nearby up`` itself."""
+def describe(running: Sequence[Running], cache_url: str, admin_token: str) -> dict[str, Any]:
+    """Return the document of ``stack.json``; ``pid`` is that of ``nearby up`` itself.
+
+    The location cache may run elsewhere; the pid beside it is that of our own server, which holds the history stream.
+    """
     by_kind: Mapping[Kind, list[Running]] = {
         kind: [process for process in running if process.spec.kind is kind] for kind in Kind
     }
@@ -51,7 +55,7 @@ def describe(running: Sequence[Running], admin_token: str) -> dict[str, Any]:
         "spares": [
             {"name": spare.spec.name, "address": spare.spec.address, "pid": spare.pid} for spare in by_kind[Kind.SPARE]
         ],
-        CACHE: {"address": cache.spec.address, "pid": cache.pid},
+        CACHE: {"address": cache_url, "pid": cache.pid},
         "history_writer": {"pid": writer.pid, "admin_url": writer.spec.admin_url},
         "ring_keeper": {"id": keeper.spec.name, "pid": keeper.pid, "admin_url": keeper.spec.admin_url},
         "admin_token": admin_token,

@@ -17,6 +17,7 @@ from api.gateways import Gateways
 from api.internal import create_internal_app
 from api.metrics import RequestMetrics
 from api.public import ROUTE_MODULES, create_app
+from api.reports import Reports
 from api.services import Services
 from location_cache.redis import open_cache
 from location_history.stores import open_store
@@ -77,6 +78,7 @@ async def services(
             cache=cache,
             history=history,
             eraser=Eraser(graph, cache, stream, history, clock),
+            reports=Reports(cache, stream, router, clock, 5_000, 278),
             announcer=Announcer(graph, router),
             gateways=Gateways(),
             token_keys=TOKEN_KEYS,

@@ -84,8 +84,8 @@ class Stack:
     async def patch(self, path: str, user: User, body: Json) -> httpx.Response:
         return await self.public.patch(path, headers=user.headers, json=body)
 
-    async def delete(self, path: str, user: User) -> httpx.Response:
-        return await self.public.delete(path, headers=user.headers)
+    async def delete(self, path: str, user: User, body: Json | None = None) -> httpx.Response:
+        return await self.public.request("DELETE", path, headers=user.headers, json=body)
 
     async def ask(self, sender: User, addressee: User) -> str:
         answer = await self.post("/v1/friend-requests", sender, {"user_id": addressee.user_id})

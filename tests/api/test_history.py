@@ -47,12 +47,9 @@ async def test_nobody_reads_anothers_history(stack: Stack) -> None:
     await _walk(stack, ann, NOW_MS)
     assert await _times(stack, bob) == []
     assert await _times(stack, bob, f"?user_id={ann.user_id}") == []
-    for path in (
-        f"/v1/users/{ann.user_id}/history",
-        f"/v1/friends/{ann.user_id}/history",
-        f"/v1/me/history/{ann.user_id}",
-    ):
+    for path in (f"/v1/users/{ann.user_id}/history", f"/v1/me/history/{ann.user_id}"):
         assert_problem(await stack.get(path, bob), 404, "not_found")
+    assert_problem(await stack.get(f"/v1/friends/{ann.user_id}/history", bob), 404, "friend_not_found")
     assert_problem(await stack.public.get("/v1/me/history"), 401, "not_authenticated")
     assert await _times(stack, ann) == [NOW_MS]
 

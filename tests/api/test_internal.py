@@ -34,7 +34,8 @@ async def test_friend_lists_have_exactly_their_fields_in_the_order_asked_for(sta
                 "sharing": False,
                 "tokens_valid_from_ms": 0,
                 "history_retention_s": None,
-                "friends": [{"user_id": ann.user_id, "sharing": True, "switch_sequence": 0}],
+                "friends": [{"user_id": ann.user_id}],
+                "limits": {},
             },
             None,
             {
@@ -44,6 +45,7 @@ async def test_friend_lists_have_exactly_their_fields_in_the_order_asked_for(sta
                 "tokens_valid_from_ms": 0,
                 "history_retention_s": None,
                 "friends": [{"user_id": bob.user_id, "sharing": False, "switch_sequence": 2}],
+                "limits": {},
             },
         ]
     }

@@ -10,7 +10,8 @@ from pubsub_router.router import Router
 from tests.api.stack import Ear, Json, Stack, assert_problem
 from tests.support.eventually import eventually
 
-ON: Json = {"state": "on", "until_ms": None}
+DEFAULTS: Json = {"default_precision": "exact", "windows": [], "time_zone": "UTC"}
+ON: Json = {"state": "on", "until_ms": None, **DEFAULTS}
 
 
 async def test_a_new_user_shares(stack: Stack) -> None:
@@ -19,7 +20,7 @@ async def test_a_new_user_shares(stack: Stack) -> None:
 
 async def test_pausing_and_resuming(stack: Stack) -> None:
     ann = await stack.user("ann")
-    paused: Json = {"state": "paused", "until_ms": None}
+    paused: Json = {"state": "paused", "until_ms": None, **DEFAULTS}
     answer = await stack.put("/v1/me/sharing", ann, {"state": "paused"})
     assert (answer.status_code, answer.json()) == (200, paused)
     assert (await stack.get("/v1/me/sharing", ann)).json() == paused
@@ -30,8 +31,9 @@ async def test_pausing_and_resuming(stack: Stack) -> None:
 
 async def test_a_pause_ends_by_itself(stack: Stack) -> None:
     ann = await stack.user("ann")
-    paused: Json = {"state": "paused", "until_ms": stack.clock() + 60_000}
-    assert (await stack.put("/v1/me/sharing", ann, paused)).json() == paused
+    asked: Json = {"state": "paused", "until_ms": stack.clock() + 60_000}
+    paused = asked | DEFAULTS
+    assert (await stack.put("/v1/me/sharing", ann, asked)).json() == paused
     stack.clock.advance(59.999)
     assert (await stack.get("/v1/me/sharing", ann)).json() == paused
     stack.clock.advance(0.001)

@@ -128,6 +128,17 @@ def test_a_stack_in_zookeeper_has_a_node_of_its_own_for_each_data_directory(secr
     check_settings(plan(one, PORTS, 1, secrets, PROGRAMS, persistent=True), {})
 
 
+def test_a_cache_elsewhere_is_told_to_those_who_use_it_and_holds_no_stream(secrets: Mapping[str, str]) -> None:
+    url = "redis+sentinel://gateway:hunter2@cache-1,cache-2,cache-3/nearby"
+    layout = Layout(Path("/data"), Path("/data/run"), cache=url)
+    of_stack = plan(layout, PORTS, 1, secrets, PROGRAMS, persistent=True)
+    users = [spec.name for spec in of_stack if spec.settings.get("NEARBY_CACHE_URL") == url]
+    assert users == ["api", "gw-1", "gw-2"]
+    assert named("gw-1", of_stack).settings["NEARBY_HISTORY_STREAM_URL"] == "unix:///data/run/cache.sock"
+    assert not any("hunter2" in line for spec in of_stack for line in (*shown_settings(spec), repr(spec), repr(layout)))
+    check_settings(of_stack, {})
+
+
 def test_shown_settings_mask_each_secret(secrets: Mapping[str, str]) -> None:
     shown = [line for spec in specs(secrets) for line in shown_settings(spec)]
     assert "NEARBY_GATEWAY_ID=gw-1" in shown

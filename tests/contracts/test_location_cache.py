@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 
@@ -13,6 +14,7 @@ from nearby.ports import LocationCache
 from nearby.record import LocationRecord
 from tests.support.eventually import eventually
 from tests.support.valkey import ValkeyServer
+from tests.support.valkey_topologies import ClusterValkey, SentinelValkey
 
 ALICE, BOB, CAROL = (UserId(f"00000000-0000-4000-8000-00000000000{digit}") for digit in "123")
 
@@ -25,9 +27,17 @@ def open_(request: pytest.FixtureRequest) -> OpenCache:
     return opened
 
 
+@pytest.fixture(params=["valkey", "shared_sentinel_valkey", "shared_cluster_valkey"])
+def url(request: pytest.FixtureRequest) -> str:
+    """The address of empty servers, of each topology."""
+    servers: ValkeyServer | SentinelValkey | ClusterValkey = request.getfixturevalue(request.param)
+    servers.flush()
+    return servers.url
+
+
 @pytest.fixture
-async def cache(open_: OpenCache, valkey: ValkeyServer) -> AsyncIterator[LocationCache]:
-    async with open_(valkey.url, 600) as opened:
+async def cache(open_: OpenCache, url: str) -> AsyncIterator[LocationCache]:
+    async with open_(url, 600) as opened:
         yield opened
 
 
@@ -87,9 +97,13 @@ async def test_entries_of_a_user_in_one_call_are_taken_in_their_order(cache: Loc
     assert results[2].version == results[0].version
 
 
-async def test_the_version_of_the_writer_is_ignored(cache: LocationCache) -> None:
-    [result] = await cache.write_many([(ALICE, record(1, version=2**52))])
-    assert result.version < 2**52
+async def test_a_version_exceeds_the_one_that_its_writer_has_heard_of(cache: LocationCache) -> None:
+    far = 2**52
+    [ahead] = await cache.write_many([(ALICE, record(1, version=far))])
+    [next_one] = await cache.write_many([(ALICE, record(2, version=1_000))])
+    [other] = await cache.write_many([(BOB, record(1))])
+    assert (ahead.version, next_one.version) == (far + 1, far + 2)
+    assert other.version < far
 
 
 async def test_many_entries_are_written_and_read_at_once(cache: LocationCache) -> None:
@@ -110,8 +124,8 @@ async def test_an_entry_tells_how_long_it_has_left(cache: LocationCache) -> None
     assert 590_000 < await remaining_ms(cache, ALICE) <= 600_000
 
 
-async def test_an_entry_ends_by_itself(open_: OpenCache, valkey: ValkeyServer) -> None:
-    async with open_(valkey.url, 0.2) as cache:
+async def test_an_entry_ends_by_itself(open_: OpenCache, url: str) -> None:
+    async with open_(url, 0.2) as cache:
         await cache.write_many([(ALICE, record(1))])
 
         async def gone() -> bool:
@@ -120,10 +134,8 @@ async def test_an_entry_ends_by_itself(open_: OpenCache, valkey: ValkeyServer) -
         await eventually(gone)
 
 
-async def test_only_an_accepted_write_renews_an_entry(
-    open_: OpenCache, cache: LocationCache, valkey: ValkeyServer
-) -> None:
-    async with open_(valkey.url, 60) as short:
+async def test_only_an_accepted_write_renews_an_entry(open_: OpenCache, cache: LocationCache, url: str) -> None:
+    async with open_(url, 60) as short:
         await short.write_many([(ALICE, record(10))])
     await cache.write_many([(ALICE, record(9))])
     assert await remaining_ms(cache, ALICE) <= 60_000
@@ -131,8 +143,8 @@ async def test_only_an_accepted_write_renews_an_entry(
     assert await remaining_ms(cache, ALICE) > 590_000
 
 
-async def test_two_writers_agree_on_the_newest(open_: OpenCache, cache: LocationCache, valkey: ValkeyServer) -> None:
-    async with open_(valkey.url, 600) as other:
+async def test_two_writers_agree_on_the_newest(open_: OpenCache, cache: LocationCache, url: str) -> None:
+    async with open_(url, 600) as other:
         [first] = await cache.write_many([(ALICE, record(1))])
         [second] = await other.write_many([(ALICE, record(2))])
         [stale] = await cache.write_many([(ALICE, record(1))])
@@ -141,11 +153,11 @@ async def test_two_writers_agree_on_the_newest(open_: OpenCache, cache: Location
 
 
 async def test_an_erased_user_is_forgotten_and_nothing_is_written_of_them(
-    open_: OpenCache, cache: LocationCache, valkey: ValkeyServer
+    open_: OpenCache, cache: LocationCache, url: str
 ) -> None:
     await cache.write_many([(ALICE, record(1)), (BOB, record(1))])
     await cache.erase(ALICE, 60)
-    async with open_(valkey.url, 600) as other:
+    async with open_(url, 600) as other:
         results = await other.write_many([(ALICE, record(2)), (BOB, record(2)), (ALICE, record(3))])
     assert [result.accepted for result in results] == [False, True, False]
     assert [found is None for found in await records(cache, ALICE, BOB)] == [True, False]
@@ -168,8 +180,14 @@ async def test_an_erasure_ends_by_itself(cache: LocationCache) -> None:
     await eventually(taken_again)
 
 
-async def test_closing_twice_is_fine(open_: OpenCache, valkey: ValkeyServer) -> None:
-    async with open_(valkey.url, 600) as cache:
+async def test_it_tells_its_clock(cache: LocationCache) -> None:
+    before_ms = time.time_ns() // 1_000_000
+    now_ms = await cache.now_ms()
+    assert before_ms <= now_ms <= time.time_ns() // 1_000_000
+
+
+async def test_closing_twice_is_fine(open_: OpenCache, url: str) -> None:
+    async with open_(url, 600) as cache:
         await cache.read_many([ALICE])
         await cache.aclose()
         await cache.aclose()

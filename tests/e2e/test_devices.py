@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
 
 import httpx
 import pytest
 import pytest_asyncio
-import websockets
 
 from nearby.geo import distance_m
-from nearby.messages import SUBPROTOCOL
 from nearby_client import NearbyApi
+from tests.support.device import Device, device_of
 from tests.support.eventually import eventually
 from tests.support.people import Person, befriend, sign_up
-from tests.support.stack import Gateway, Stack, running_stack
+from tests.support.stack import Stack, running_stack
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -32,44 +28,6 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
     environ = {"NEARBY_MESSAGE_RATE": "0", "NEARBY_MAX_SPEED_MPS": "0"}
     async with running_stack(tmp_path_factory.mktemp("devices"), environ) as running:
         yield running
-
-
-class Device:
-    """One device of a person. ``shown`` is its own map: the distances of friends by user id."""
-
-    def __init__(self, socket: websockets.ClientConnection) -> None:
-        self.shown: dict[str, int] = {}
-        self._socket = socket
-        self._seq = 0
-
-    async def report(self, place: tuple[float, float], **fields: float) -> Any:
-        """Report and return the acknowledgement."""
-        self._seq += 1
-        message = {"type": "location", "lat": place[0], "lon": place[1], "seq": self._seq, **fields}
-        await self._socket.send(json.dumps(message))
-        return await self.told("ack", self._seq)
-
-    async def told(self, kind: str, seq: int | None = None) -> Any:
-        """Take messages up to the next one of ``kind``."""
-        while True:
-            message = json.loads(await self._socket.recv())
-            self.shown.update({entry["user_id"]: entry["distance_m"] for entry in message.get("friends", ())})
-            if message["type"] == kind and message.get("seq") == seq:
-                return message
-
-
-@asynccontextmanager
-async def device_of(person: Person, gateway: Gateway) -> AsyncIterator[Device]:
-    async with websockets.connect(
-        gateway.ws_url,
-        additional_headers={"Authorization": f"Bearer {person.account.access_token}"},
-        subprotocols=[websockets.Subprotocol(SUBPROTOCOL)],
-        compression=None,
-        proxy=None,
-    ) as socket:
-        device = Device(socket)
-        await device.told("welcome")
-        yield device
 
 
 async def two_friends(api: NearbyApi) -> tuple[Person, Person]:
@@ -99,8 +57,7 @@ async def test_F20_friends_see_one_device_and_no_flapping(stack: Stack, api: Nea
 
 
 async def _shows(device: Device, friend: Person, metres: int) -> bool:
-    await device._socket.send('{"type":"resync"}')
-    await device.told("snapshot")
+    await device.resync()
     return device.shown == {friend.user_id: metres}
 
 

@@ -86,17 +86,19 @@ def _connect(gateway: Gateway, token: str) -> websockets.connect:
 
 
 @asynccontextmanager
-async def gateway_under_attack(directory: Path, what: str) -> AsyncIterator[tuple[Gateway, list[str]]]:
+async def gateway_under_attack(
+    directory: Path, what: str, warm_up: int = 1_000
+) -> AsyncIterator[tuple[Gateway, list[str]]]:
     """Yield a gateway and tokens of users without friends; then check that nobody else noticed and nothing is left.
 
-    A small attack of silent sockets comes first, for the memory that is taken once and used again.
+    ``warm_up`` silent sockets come first, for the memory that is taken once and used again.
     """
     async with running_stack(directory, SETTINGS, ARGUMENTS) as stack:
         (gateway,) = stack.gateways
         friends = list(seed(stack.data_dir, 3, 2).values())
         strangers = list(seed(stack.data_dir, 20, 0).values())
         async with steady_pair(gateway, friends) as pair:
-            await silent_sockets(gateway)
+            await silent_sockets(gateway, warm_up)
             before, descriptors = resident_bytes(gateway), descriptor_count(gateway)
             async with watching_lag(gateway) as watch:
                 yield gateway, strangers
@@ -115,12 +117,12 @@ async def gateway_under_attack(directory: Path, what: str) -> AsyncIterator[tupl
         assert "Traceback" not in stack.log(gateway.id)
 
 
-async def silent_sockets(gateway: Gateway) -> None:
+async def silent_sockets(gateway: Gateway, count: int) -> None:
     """Open many sockets that say nothing, and wait until the gateway has closed them all."""
     parts = urlsplit(gateway.ws_url)
     descriptors = descriptor_count(gateway)
     with ExitStack() as sockets:
-        for index in range(SILENT):
+        for index in range(count):
             source = (f"127.0.0.{2 + index % 200}", 0)
             sockets.enter_context(socket.create_connection((parts.hostname or "", parts.port or 0), 5, source))
             if index % 50 == 0:
@@ -188,8 +190,8 @@ async def test_F21_a_hundred_thousand_random_frames(tmp_path: Path) -> None:
 
 
 async def test_F21_thousands_of_silent_sockets(tmp_path: Path) -> None:
-    async with gateway_under_attack(tmp_path, f"{SILENT} silent sockets") as (gateway, _):
-        await silent_sockets(gateway)
+    async with gateway_under_attack(tmp_path, f"{SILENT} silent sockets", warm_up=SILENT) as (gateway, _):
+        await silent_sockets(gateway, SILENT)
 
 
 async def test_F21_handshakes_that_take_for_ever_are_cut_off_after_five_seconds(tmp_path: Path) -> None:

@@ -33,9 +33,9 @@ async def simulate(stack: Stack, *arguments: str) -> Any:
 
 async def test_a_crowd_sees_all_it_should_and_soon(tmp_path: Path) -> None:
     async with running_stack(tmp_path) as stack:
-        crowd = ("--users", "100", "--friends", "20", "--interval", "1", "--seconds", "10")
+        crowd = ("--users", "80", "--friends", "14", "--interval", "1", "--seconds", "10")
         summary = await simulate(stack, *crowd)
-    assert summary["connected"] == summary["people"] == 100
+    assert summary["connected"] == summary["people"] == 80
     assert summary["errors"] == summary["violations"] == {}
     assert summary["wrong_distances"] == 0
     assert summary["deliveries"] > 5_000

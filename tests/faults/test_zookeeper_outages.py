@@ -21,8 +21,6 @@ from tests.support.stack import Stack, running_stack
 from tests.support.steady import SETTINGS, SteadyCrowd, steady_crowd
 from tests.support.zookeeper import ZooKeeperEnsemble, ZooKeeperServer
 
-pytestmark = pytest.mark.serial
-
 SESSION_S = 4
 ENVIRON = {**SETTINGS, "NEARBY_ZOOKEEPER_SESSION_S": str(SESSION_S)}
 ARGUMENTS = ("--api-port", "0", "--gateway-ports", "0,0", "--shards", "2", "--ephemeral")
@@ -83,6 +81,7 @@ async def refused_rings(stack: Stack) -> list[float]:
     ]
 
 
+@pytest.mark.serial
 async def test_F12_a_frozen_zookeeper_stops_no_traffic_and_members_are_back_five_seconds_after_it_thaws(
     tmp_path: Path, zookeeper_server: ZooKeeperServer
 ) -> None:
@@ -102,6 +101,7 @@ async def test_F12_a_frozen_zookeeper_stops_no_traffic_and_members_are_back_five
             await eventually(all_back, within_s=REGISTERED_WITHIN_S)
 
 
+@pytest.mark.serial
 async def test_F12_a_gateway_that_restarts_while_the_quorum_is_lost_begins_with_its_saved_ring(
     tmp_path: Path, zookeeper_ensemble: ZooKeeperEnsemble
 ) -> None:

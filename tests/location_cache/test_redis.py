@@ -7,10 +7,12 @@ import time
 
 import pytest
 
-from location_cache.redis import CALL_TIMEOUT_S, RedisLocationCache, open_cache
+from location_cache.redis import RedisLocationCache, open_cache
 from nearby.errors import RecordError, StoreUnavailable
 from nearby.model import UserId
 from nearby.record import LocationRecord, pack
+from redis_topology.answering import CALL_TIMEOUT_S
+from redis_topology.servers import Command
 from tests.conftest import ValkeyServers
 from tests.support.valkey import ValkeyServer
 
@@ -26,6 +28,12 @@ async def stored(cache: RedisLocationCache) -> LocationRecord:
     [cached] = await cache.read_many([ALICE])
     assert cached is not None
     return cached.record
+
+
+async def put(cache: RedisLocationCache, value: bytes) -> None:
+    """Store ``value`` as somebody else would."""
+    key = b"loc:" + ALICE.encode()
+    await cache._servers.execute([Command(key, (b"SET", key, value))])
 
 
 async def let_the_loop_see_closed_sockets() -> None:
@@ -101,7 +109,7 @@ async def test_a_value_of_another_type_is_an_unavailable_cache(valkey: ValkeySer
 
 async def test_a_record_stored_without_a_ttl_counts_as_just_renewed(valkey: ValkeyServer) -> None:
     async with open_cache(valkey.url, 600) as cache:
-        await cache._client.set(f"loc:{ALICE}", pack(record(1)))
+        await put(cache, pack(record(1)))
         [cached] = await cache.read_many([ALICE])
         assert cached is not None
         assert cached.remaining_ms == 600_000
@@ -111,7 +119,7 @@ async def test_versions_grow_even_if_the_server_clock_went_back(valkey: ValkeySe
     tomorrow_us = (time.time_ns() + 86_400 * 10**9) // 1_000
     stored = pack(record(1)._replace(version=tomorrow_us))
     async with open_cache(valkey.url, 600) as cache:
-        await cache._client.set(f"loc:{ALICE}", stored)
+        await put(cache, stored)
         assert (await cache.write_many([(ALICE, record(2))]))[0].version == tomorrow_us + 1
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import closing
 
 import pytest
 
 from location_history.consumer import open_consumer
-from location_history.redis_calls import CALL_TIMEOUT_S
+from location_history.entries import stream_key
 from location_history.stream import open_stream
 from nearby.errors import StoreUnavailable
 from nearby.model import HistoryPoint, Location, UserId
+from redis_topology.answering import CALL_TIMEOUT_S
 from tests.conftest import ValkeyServers
 from tests.support.eventually import eventually
 from tests.support.valkey import ValkeyServer
@@ -97,3 +99,27 @@ async def test_an_entry_that_cannot_be_read_is_counted_and_left_for_a_newer_proc
         await consumer.acknowledge(entries)
         assert consumer.unreadable_count == 1
         assert (await consumer.backlog()).entries_count == 1
+
+
+async def test_I4_what_was_appended_durably_survives_the_death_of_its_server() -> None:
+    server = ValkeyServer("--appendonly", "yes", "--appendfsync", "everysec")
+    with closing(server):
+        server.start()
+        async with open_stream(server.url, 100_000) as stream:
+            for _ in range(5):
+                await stream.append_many([POINT] * 100, durable=True)
+                # Killed at once, many times, since now and then the server holds back what it writes to its file.
+                length = await asyncio.to_thread(server.command, "XLEN", stream_key(0))
+                await asyncio.to_thread(server.restart)
+                assert await asyncio.to_thread(server.command, "XLEN", stream_key(0)) == length
+
+
+async def test_a_server_without_a_disk_is_not_waited_for(
+    valkey: ValkeyServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with open_stream(valkey.url, 100_000) as stream:
+        for _ in range(2):
+            await stream.append_many([POINT], durable=True)
+    assert [record.message[:62] for record in caplog.records] == [
+        "acknowledged batches may not survive the history stream's serv"
+    ]

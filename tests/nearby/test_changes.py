@@ -16,6 +16,7 @@ from nearby.changes import (
     encode,
 )
 from nearby.model import UserId
+from nearby.sharing import Limits, Tier, TierPlan, Window
 
 ALICE, BOB = UserId("00000000-0000-4000-8000-000000000001"), UserId("00000000-0000-4000-8000-000000000002")
 
@@ -28,6 +29,24 @@ GOLDEN: list[tuple[Change, str]] = [
     (
         SharingChanged(8, ALICE, sharing=False),
         f'{{"kind":"sharing","sequence":8,"user_id":"{ALICE}","sharing":false}}',
+    ),
+    (
+        FriendshipChanged(
+            10,
+            ALICE,
+            BOB,
+            friends=True,
+            user_sharing=False,
+            friend_sharing=True,
+            user_limits=Limits(paused_until_ms=1_795_237_200_000),
+            friend_limits=Limits(windows=(Window((0, 4), 1320, 420, Tier.OFF),), time_zone="Asia/Seoul"),
+            user_shows=TierPlan(Tier.EXACT, ((1_795_237_200_123, Tier.OFF),), openly=True),
+            friend_shows=TierPlan(Tier.APPROXIMATE),
+        ),
+        f'{{"kind":"friendship","sequence":10,"user_id":"{ALICE}","friend_id":"{BOB}","friends":true,'
+        '"user_sharing":false,"friend_sharing":true,"user_limits":{"paused_until_ms":1795237200000},'
+        '"friend_limits":{"windows":[{"days":[0,4],"start_minute":1320,"end_minute":420,"tier":0}],'
+        '"time_zone":"Asia/Seoul"},"user_shows":{"later":[[1795237200123,0]],"openly":true},"friend_shows":{"tier":1}}',
     ),
     (
         TokensRevoked(9, ALICE, 1_795_237_200_123),
@@ -66,4 +85,4 @@ def test_what_is_no_change_is_refused(data: bytes) -> None:
 
 
 def test_a_friendship_concerns_both_and_the_rest_one() -> None:
-    assert [concerns(change) for change, _ in GOLDEN] == [(ALICE, BOB), (ALICE,), (ALICE,), (ALICE,)]
+    assert [concerns(change) for change, _ in GOLDEN] == [(ALICE, BOB), (ALICE,), (ALICE, BOB), (ALICE,), (ALICE,)]

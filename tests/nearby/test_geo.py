@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from math import asin, atan2, cos, degrees, pi, radians, sin, sqrt
 
 import pytest
@@ -9,11 +10,14 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from nearby.geo import (
+    CELL_BANDS,
     EARTH_DIAMETER_M,
     EARTH_RADIUS_M,
     HYSTERESIS,
+    cell_centre,
     distance_m,
     metres_of,
+    shown_distance_m,
     squared_chord,
     squared_chord_of,
     unit_vector,
@@ -105,3 +109,37 @@ def test_the_radius_test_agrees_with_the_distance(
 @pytest.mark.parametrize("metres", [HALF_TURN_M, 1e9, float("inf")])
 def test_a_radius_of_half_a_turn_holds_everybody(metres: float) -> None:
     assert squared_chord_of(metres) == 4
+
+
+@given(LATITUDES, LONGITUDES)
+def test_the_centre_of_a_cell_lies_in_it_and_within_reach_of_every_point(lat: float, lon: float) -> None:
+    centre = cell_centre(lat, lon)
+    assert cell_centre(*centre) == centre
+    assert -90 <= centre[0] <= 90
+    assert -180 <= centre[1] <= 180
+    # Half a diagonal; the cells at the poles are wider than high.
+    assert distance_m(lat, lon, *centre) <= (708 if abs(lat) < 84 else 1_200)
+
+
+@given(st.floats(-84, 84), LONGITUDES)
+def test_cells_are_a_kilometre_high_and_wide(lat: float, lon: float) -> None:
+    centre_lat, centre_lon = cell_centre(lat, lon)
+    north = cell_centre(centre_lat + 180 / CELL_BANDS, centre_lon)
+    assert distance_m(centre_lat, 0, north[0], 0) == pytest.approx(1_000, rel=0.001)
+    count = round(2 * CELL_BANDS * cos(radians(centre_lat)))
+    assert cos(radians(centre_lat)) * 2 * CELL_BANDS * 1_000 / count == pytest.approx(1_000, rel=0.001)
+
+
+def test_points_of_one_cell_have_one_centre_and_the_borders_are_where_the_grid_says() -> None:
+    lat, lon = cell_centre(41.88, -87.63)
+    for north, east in itertools.product((-0.0044, 0, 0.0044), (-0.005, 0, 0.005)):
+        assert cell_centre(lat + north, lon + east) == (lat, lon)
+    assert cell_centre(lat + 180 / CELL_BANDS, lon)[0] > lat
+    assert cell_centre(0.0, 180.0) == cell_centre(0.0, -180.0)
+    assert cell_centre(90.0, 0.0)[0] < 90
+
+
+@pytest.mark.parametrize(("metres", "shown"), [(0, 0), (499, 0), (499.6, 1_000), (500, 1_000), (1_499, 1_000)])
+def test_a_distance_to_a_cell_is_shown_to_the_kilometre(metres: float, shown: int) -> None:
+    assert shown_distance_m(metres, exact=False) == shown
+    assert shown_distance_m(metres, exact=True) == int(metres + 0.5)

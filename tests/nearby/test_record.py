@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nearby.errors import RecordError
-from nearby.geo import distance_m
+from nearby.geo import cell_centre, distance_m
 from nearby.model import Location
-from nearby.record import SIZE_BYTES, LocationRecord, pack, unpack, with_version
+from nearby.record import SIZE_BYTES, LocationRecord, approximate, pack, unpack, with_version
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
 LATITUDES = st.floats(-90, 90)
@@ -137,3 +137,12 @@ def test_a_record_of_a_newer_format_is_refused() -> None:
     data = bytes([2]) + pack(LocationRecord(0, 0, 0.0, 0.0))[1:]
     with pytest.raises(RecordError, match="format 2"):
         unpack(data)
+
+
+@given(RECORDS)
+def test_an_approximate_record_tells_the_cell_and_the_instant_and_nothing_else(record: LocationRecord) -> None:
+    coarse = approximate(record)
+    assert coarse == LocationRecord(
+        record.version, record.recorded_at_ms, *cell_centre(record.lat_deg, record.lon_deg), None, None, None
+    )
+    assert approximate(unpack(pack(coarse))) == coarse, "packing keeps it in its cell"

@@ -96,6 +96,22 @@ def test_a_wrong_value_is_named_with_its_variable_and_what_is_allowed(name: str,
     assert allowed in str(error.value)
 
 
+def test_the_password_of_an_address_is_in_no_repr_and_no_error() -> None:
+    url = "redis+sentinel://user:hunter2@cache:26379/nearby?sentinel_password=hunter2"
+    settings = load(GatewaySettings, ENVIRON | {"NEARBY_CACHE_URL": url})
+    assert settings.cache.url == url
+    assert "hunter2" not in repr(settings)
+    with pytest.raises(SettingsError) as error:
+        load(GatewaySettings, ENVIRON | {"NEARBY_CACHE_URL": url + "&colour=blue"})
+    assert "hunter2" not in str(error.value)
+    assert "cache:26379" in str(error.value)
+
+
+def test_the_history_stream_stands_on_no_cluster() -> None:
+    with pytest.raises(SettingsError, match="NEARBY_HISTORY_STREAM_URL"):
+        load(GatewaySettings, ENVIRON | {"NEARBY_HISTORY_STREAM_URL": "redis+cluster://h:1"})
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

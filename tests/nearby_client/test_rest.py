@@ -29,7 +29,7 @@ class ScriptedApi:
         self.app = Starlette(
             routes=[
                 Route("/v1/tokens/refresh", self._refresh, methods=["POST"]),
-                Route("/{path:path}", self._answer, methods=["GET", "POST", "DELETE"]),
+                Route("/{path:path}", self._answer, methods=["GET", "POST", "PUT", "DELETE"]),
             ]
         )
 
@@ -105,6 +105,16 @@ async def test_incoming_requests_name_their_sender(api: NearbyApi, script: Scrip
     script.answers["/v1/friend-requests?direction=incoming"] = JSONResponse({"items": [item], "next_cursor": None})
     (request,) = await account(api).incoming_requests()
     assert (request.request_id, request.person.handle) == ("q", "ada")
+
+
+async def test_what_is_held_can_be_limited_and_deleted(api: NearbyApi, script: ScriptedApi) -> None:
+    paths = ["/v1/me/history-settings", "/v1/me/history?from_ms=5&to_ms=9", "/v1/me"]
+    script.answers.update({path: Response(status_code=202) for path in paths})
+    ada = account(api)
+    await ada.keep_history("1_day")
+    await ada.delete_history(5, 9)
+    await ada.delete("a long password")
+    assert [request.method for request in script.asked] == ["PUT", "DELETE", "DELETE"]
 
 
 async def test_an_expired_access_token_is_renewed_once_for_all_calls_it_ended(

@@ -7,6 +7,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from nearby.model import FriendEdge, FriendList, UserId
+from nearby.sharing import Limits
 from social_graph.graph import SocialGraph
 from tests.social_graph.clock import NOW_MS, HeldClock
 from tests.social_graph.people import befriend, person
@@ -39,7 +40,8 @@ async def test_a_list_tells_the_switches_and_what_set_them(graph: SocialGraph, c
     await graph.sharing.pause(bob, NOW_MS + 1_000)
     await graph.sharing.pause(ann, None)
     await graph.credentials.revoke_tokens(ann, NOW_MS)
-    edges = {bob: FriendEdge(bob, False, 3), cat: FriendEdge(cat, True, 0)}
+    limits = Limits(paused_until_ms=NOW_MS + 1_000)
+    edges = {bob: FriendEdge(bob, False, 3, limits), cat: FriendEdge(cat, True, 0)}
     expected = FriendList(ann, 5, False, NOW_MS + 1, tuple(edges[user_id] for user_id in sorted(edges)))
     assert await _list(graph, ann) == expected
     clock.advance(1)

@@ -7,6 +7,7 @@ import pytest
 from nearby.changes import SharingChanged
 from nearby.errors import NotFound
 from nearby.model import UserId
+from nearby.sharing import Limits
 from social_graph.graph import SocialGraph, open_social_graph
 from social_graph.sharing import Switch
 from tests.social_graph.clock import NOW_MS, HeldClock
@@ -63,6 +64,8 @@ async def test_a_pause_until_resumed_is_never_due(graph: SocialGraph, clock: Hel
 async def test_pausing_again_moves_the_end(graph: SocialGraph, clock: HeldClock) -> None:
     ann = await person(graph, "ann")
     await graph.sharing.pause(ann, NOW_MS + 1_000)
+    until_later = SharingChanged(2, ann, False, Limits(paused_until_ms=NOW_MS + 5_000))
+    assert await graph.sharing.pause(ann, NOW_MS + 5_000) == [until_later], "gateways end a pause by their own clocks"
     assert await graph.sharing.pause(ann, NOW_MS + 5_000) == []
     clock.advance(2)
     assert await graph.sharing.resume_due() == []

@@ -27,7 +27,7 @@ async def test_several_processes_may_upgrade_one_database_at_once(tmp_path: Path
     url = f"sqlite:///{tmp_path / 'users.db'}"
     await asyncio.gather(*(asyncio.to_thread(upgrade, url) for _ in range(4)))
     with closing(sqlite3.connect(tmp_path / "users.db")) as connection:
-        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("0002_rights",)]
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("0003",)]
 
 
 def test_upgrading_again_keeps_the_data(tmp_path: Path) -> None:

@@ -35,9 +35,8 @@ async def eventually(check: Callable[[], object], within_s: float = 5.0) -> obje
         async with asyncio.timeout_at(deadline):
             while True:
                 try:
-                    value = check()
-                    if inspect.isawaitable(value):
-                        value = await value
+                    answer = check()
+                    value = await answer if inspect.isawaitable(answer) else answer
                 except AssertionError as error:
                     value = error
                 else:

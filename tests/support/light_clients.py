@@ -31,7 +31,7 @@ class LightClient(WSListener):
     """One user's client, over all of its connections.
 
     A ``stubborn`` one ignores ``reconnect``. ``told`` are those messages, ``closes`` the code of each end (1006 where
-    no close frame came), ``gateways`` where it was welcomed, each in order.
+    no close frame came), ``gateways`` where it was welcomed, ``welcomed_at_s`` when, each in order.
     """
 
     def __init__(self, token: str, *, stubborn: bool = False) -> None:
@@ -42,6 +42,7 @@ class LightClient(WSListener):
         self.closes: list[int] = []
         self.closed_at_s: list[float] = []
         self.gateways: list[str] = []
+        self.welcomed_at_s: list[float] = []
         self.refusals: list[int] = []
         self.seen: set[tuple[str, int]] = set()
         self.is_open = False
@@ -51,8 +52,8 @@ class LightClient(WSListener):
         self._transport: WSTransport | None = None
 
     async def connect(self, url: str) -> None:
-        """Connect and wait for the welcome; a refused or failed attempt is made again."""
-        for _ in range(RETRIES):
+        """Connect and wait for the welcome; refused or failed, try again with full jitter."""
+        for attempt in range(RETRIES):
             try:
                 await self.try_to_connect(url)
                 return
@@ -60,7 +61,7 @@ class LightClient(WSListener):
                 self.refusals.append(int(error.response.status) if error.response else 0)
             except (OSError, picows.WSError):
                 self.refusals.append(0)
-            await asyncio.sleep(random.uniform(0, 0.5))
+            await asyncio.sleep(random.uniform(0, min(30.0, 0.5 * 2**attempt)))
         raise AssertionError(f"not connected in {RETRIES} attempts: {self.refusals}")
 
     async def try_to_connect(self, url: str, headers: Mapping[str, str] | None = None, **options: Any) -> None:
@@ -110,6 +111,7 @@ class LightClient(WSListener):
         match decode_server(frame.get_payload_as_bytes()):
             case Welcome(gateway_id=gateway_id):
                 self.gateways.append(gateway_id)
+                self.welcomed_at_s.append(asyncio.get_running_loop().time())
                 self._welcomed.set()
             case Reconnect() as message:
                 self.told.append(message)

@@ -25,6 +25,7 @@ from tests.support.stack import Stack
 
 SETTINGS = {"NEARBY_MESSAGE_RATE": "0", "NEARBY_MAX_SPEED_MPS": "0"}
 HERE = (41.88, -87.63)
+AT_ONCE = 25
 
 
 class SteadyCrowd:
@@ -140,10 +141,14 @@ class SteadyCrowd:
             self.clients[user] = NearbyClient(
                 api, tokens[user], url=gateway.ws_url, on_event=partial(self.take, user), rng=random.Random(index)
             )
-        for client in self.clients.values():
-            await exits.enter_async_context(client)
-            await eventually(lambda client=client: client.connected, within_s=30)  # type: ignore[misc]
-            client.report(*HERE)
+        clients = list(self.clients.values())
+        for start in range(0, len(clients), AT_ONCE):
+            some = clients[start : start + AT_ONCE]
+            for client in some:
+                await exits.enter_async_context(client)
+            await eventually(partial(_are_connected, some), within_s=30)
+            for client in some:
+                client.report(*HERE)
         full = 2 * self._half
         await eventually(lambda: all(len(client.friends) == full for client in self.clients.values()), within_s=60)
 
@@ -156,6 +161,10 @@ async def steady_crowd(stack: Stack, users: int, friends: int) -> AsyncIterator[
     async with NearbyApi(stack.api_url) as api, AsyncExitStack() as exits:
         await crowd.gather(api, stack, tokens, exits)
         yield crowd
+
+
+def _are_connected(clients: list[NearbyClient]) -> bool:
+    return all(client.connected for client in clients)
 
 
 def percentile_99(latencies_s: list[float]) -> float:

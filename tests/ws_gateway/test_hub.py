@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from typing import Any
 
 from hypothesis import given, settings
@@ -12,7 +14,8 @@ from nearby.channels import location_channel
 from nearby.geo import distance_m
 from nearby.model import FriendEdge, FriendList, GoneReason, UserId
 from nearby.record import LocationRecord
-from ws_gateway.hub import MAX_SWITCHES, Changes, Hub, Viewer, encode_snapshot, encode_update
+from ws_gateway.hub import MAX_SWITCHES, Hub
+from ws_gateway.viewer import Changes, Viewer, encode_snapshot, encode_update
 
 TTL_MS = 600_000
 NOW_MS = 1_795_237_200_000
@@ -221,7 +224,7 @@ def test_a_friend_removed_and_added_again_is_shown_and_not_reported_gone() -> No
     see(hub, BEN, *SEOUL)
     due(hub, viewer)
     hub.remove_friend(viewer, BEN, GoneReason.REMOVED)
-    hub.add_friend(viewer, BEN, sharing=True, switch_sequence=0)
+    hub.add_friend(viewer, FriendEdge(BEN))
     changes = due(hub, viewer)
     assert shown(changes) == {BEN: 0}
     assert changes.gone == {}
@@ -330,3 +333,25 @@ def test_I1_the_map_kept_from_updates_equals_the_truth(moves: list[tuple[str, fl
         assert screen == {}
     elif distance < 999.9:
         assert screen == {BEN: int(distance + 0.5)}
+
+
+class ScreenOfViewer(Screen):
+    """A client that knows its viewer, as a connection does."""
+
+    viewer: Viewer
+
+
+def test_a_client_that_has_gone_is_freed_without_the_garbage_collector() -> None:
+    """Which no longer looks at what has been there for long."""
+    hub = Hub(TTL_MS)
+    screen = ScreenOfViewer()
+    screen.viewer = Viewer(ANNA, 1_000, screen)
+    hub.attach(screen.viewer, friends_of(ANNA, BEN))
+    hub.detach(screen.viewer)
+    gone = weakref.ref(screen)
+    gc.disable()
+    try:
+        del screen
+        assert gone() is None
+    finally:
+        gc.enable()

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from nearby.channels import location_channel
 from nearby.model import UserId
 from tests.ws_gateway.test_hub import ANNA, NOW_MS, SEOUL, TTL_MS, Screen, at, see, watching
-from ws_gateway.hub import Hub, Viewer
+from ws_gateway.hub import Hub
 from ws_gateway.outbox import BUDGET_S, STALL_S, Outbox
+from ws_gateway.viewer import Viewer
 
 USERS = [UserId(f"00000000-0000-4000-8000-{n:012}") for n in range(200)]
 STAR = USERS[0]
@@ -105,10 +106,12 @@ def test_a_viewer_who_left_is_passed_over() -> None:
     hub, loop = Hub(TTL_MS), Loop()
     outbox = outbox_of(hub, loop)
     viewer = watching(hub, ANNA, STAR)
+    screen = viewer.client
+    assert isinstance(screen, Screen)
     hub.observe(location_channel(STAR), at(*SEOUL), NOW_MS)
     hub.detach(viewer)
     outbox.flush()
-    assert frames_of(viewer) == []
+    assert screen.frames == []
 
 
 def test_a_process_that_stood_still_sends_nothing_until_it_has_read_everything_again() -> None:

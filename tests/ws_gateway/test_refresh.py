@@ -6,16 +6,19 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+import pytest
 import pytest_asyncio
 
 from location_cache.redis import RedisLocationCache, open_cache
 from nearby.channels import location_channel
 from nearby.model import UserId
+from tests.conftest import ValkeyServers
 from tests.support.eventually import eventually
 from tests.support.valkey import ValkeyServer
 from tests.ws_gateway.test_hub import ANNA, BEN, CLEO, NOW_MS, SEOUL, TTL_MS, Screen, at, friends_of
-from ws_gateway.hub import Hub, Viewer
+from ws_gateway.hub import Hub
 from ws_gateway.refresh import Refresher
+from ws_gateway.viewer import Viewer
 
 INTERVAL_S = 0.4
 
@@ -123,3 +126,17 @@ async def test_a_cache_that_does_not_answer_leaves_friends_unknown_and_is_asked_
         await cache.write_many([(BEN, at(*SEOUL))])
         async with here.running():
             await eventually(lambda: here.known(BEN) == NOW_MS, within_s=5)
+
+
+async def test_F8_arrivals_while_the_cache_is_dead_do_not_storm_the_log(
+    valkey_servers: ValkeyServers, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = valkey_servers()
+    async with open_cache(server.url, TTL_MS / 1000) as cache:
+        here = Here(cache)
+        server.kill()
+        began_s = asyncio.get_running_loop().time()
+        await asyncio.gather(*(here.refresher.arrive(here.viewer) for _ in range(200)))
+        took_s = asyncio.get_running_loop().time() - began_s
+    assert here.refresher.failures_count == 200
+    assert len(caplog.records) <= 1 + took_s

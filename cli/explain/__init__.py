@@ -1,0 +1,1 @@
+"""``nearby explain``: why somebody does or does not see a friend."""

@@ -1,0 +1,119 @@
+"""What rules and circles come to between two friends, worked out at each change and kept with the friendship.
+
+Whoever changes a rule calls :func:`replan` in the same transaction: the plans on both sides of the friendship and the
+change feed are then true together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+from sqlalchemy import Row, bindparam, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from nearby.changes import Change, FriendshipChanged
+from nearby.model import UserId
+from nearby.sharing import EXACT, CircleRule, Rule, Tier, TierPlan, plan_of
+from social_graph.changes import UNNUMBERED, append
+from social_graph.schema import circle_members, circles, friendships
+from social_graph.sharing import said_by
+
+RULE_COLUMNS = (
+    friendships.c.sharing,
+    friendships.c.sharing_meanwhile,
+    friendships.c.sharing_until_ms,
+    friendships.c.sharing_openly,
+)
+
+
+def rule_of(row: Row[*tuple[Any, ...]]) -> Rule:
+    """Return the rule in a row with the :data:`RULE_COLUMNS`."""
+    meanwhile = None if row.sharing_meanwhile is None else Tier.of(row.sharing_meanwhile)
+    return Rule(Tier.of(row.sharing), meanwhile, row.sharing_until_ms, row.sharing_openly)
+
+
+def column_of(plan: TierPlan) -> str | None:
+    """Return ``plan`` as the database keeps it."""
+    return None if plan is EXACT else msgspec.json.encode(plan).decode()
+
+
+def plan_in(column: str | None) -> TierPlan:
+    """Return the plan that the database keeps in ``column``."""
+    return EXACT if column is None else _decoded(column)
+
+
+@lru_cache(maxsize=10_000)
+def _decoded(text: str) -> TierPlan:
+    return msgspec.json.decode(text, type=TierPlan)
+
+
+async def announce_friendship(
+    connection: AsyncConnection, user_id: UserId, friend_id: UserId, friends: bool, now_ms: int
+) -> FriendshipChanged:
+    """Say in the feed, in the transaction that makes it true, what there is between the two; return the change."""
+    query = select(friendships.c.sees, friendships.c.shows).where(
+        friendships.c.user_id == user_id, friendships.c.friend_id == friend_id
+    )
+    row = (await connection.execute(query)).one_or_none()
+    user, friend = await said_by(connection, user_id, now_ms), await said_by(connection, friend_id, now_ms)
+    change = FriendshipChanged(
+        UNNUMBERED,
+        user_id,
+        friend_id,
+        friends,
+        user.sharing,
+        friend.sharing,
+        user.limits,
+        friend.limits,
+        plan_in(row.sees) if row and friends else EXACT,
+        plan_in(row.shows) if row and friends else EXACT,
+    )
+    return await append(connection, change, now_ms)
+
+
+async def circle_rules(
+    connection: AsyncConnection, owner_id: UserId, friend_ids: Collection[UserId]
+) -> dict[UserId, list[CircleRule]]:
+    """Return for each of ``friend_ids`` the rules of the circles of ``owner_id`` that they are in."""
+    query = (
+        select(circle_members.c.friend_id, circles.c.sharing, circles.c.sharing_until_ms)
+        .join(circles, (circles.c.user_id == circle_members.c.user_id) & (circles.c.id == circle_members.c.circle_id))
+        .where(circle_members.c.user_id == owner_id, circle_members.c.friend_id.in_(friend_ids))
+    )
+    rules: dict[UserId, list[CircleRule]] = {friend_id: [] for friend_id in friend_ids}
+    for friend_id, sharing, until_ms in await connection.execute(query):
+        rules[friend_id].append(CircleRule(Tier.of(sharing), until_ms))
+    return rules
+
+
+async def replan(
+    connection: AsyncConnection, owner_id: UserId, friend_ids: Sequence[UserId], now_ms: int
+) -> list[Change]:
+    """Work out anew what each of ``friend_ids`` may see of ``owner_id``; return the changes to publish.
+
+    Friends for whom nothing changes are left out.
+    """
+    if not friend_ids:
+        return []
+    of_owner = friendships.c.user_id == owner_id
+    query = select(friendships.c.friend_id, friendships.c.sees, *RULE_COLUMNS).where(
+        of_owner, friendships.c.friend_id.in_(friend_ids)
+    )
+    by_circle = await circle_rules(connection, owner_id, friend_ids)
+    planned = {}
+    for row in (await connection.execute(query)).all():
+        plan = column_of(plan_of(rule_of(row), by_circle[row.friend_id], now_ms))
+        if plan != row.sees:
+            planned[row.friend_id] = plan
+    if not planned:
+        return []
+    rows = [{"owner": owner_id, "other": friend_id, "plan": plan} for friend_id, plan in planned.items()]
+    user, friend = friendships.c.user_id, friendships.c.friend_id
+    mine = update(friendships).where(user == bindparam("owner"), friend == bindparam("other"))
+    theirs = update(friendships).where(user == bindparam("other"), friend == bindparam("owner"))
+    await connection.execute(mine.values(sees=bindparam("plan")), rows)
+    await connection.execute(theirs.values(shows=bindparam("plan")), rows)
+    return [await announce_friendship(connection, owner_id, friend_id, True, now_ms) for friend_id in planned]
