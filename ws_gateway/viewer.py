@@ -9,7 +9,7 @@ from typing import Protocol
 
 from nearby.geo import EARTH_DIAMETER_M, HYSTERESIS, shown_distance_m, squared_chord_of
 from nearby.model import GoneReason, UserId
-from nearby.sharing import Tier, TierPlan
+from nearby.sharing import TierPlan
 from ws_gateway.audience import Audience
 from ws_gateway.entry import Entry, Vector
 
@@ -122,8 +122,7 @@ class Viewer:
             squared = fx * fx + fy * fy + fz * fz
             if squared <= (self._leave_squared if shown else self._enter_squared):
                 metres = EARTH_DIAMETER_M * asin(min(1.0, sqrt(squared) / 2))
-                exact = entry.tier is Tier.EXACT
-                distance_m = int(metres + 0.5) if exact else shown_distance_m(metres, exact=False)
+                distance_m = int(metres + 0.5) if entry.exact else shown_distance_m(metres, exact=False)
                 friends.append(b"%b%d}" % (entry.fragment, distance_m))
                 if not shown:
                     entry.viewers[self] = True
