@@ -49,12 +49,17 @@ PROBE_SHARE = 4
 """When several days are asked for at once, each gives at most this part of what is wanted."""
 LEAST_PROBE_ROWS = 100
 
-_INSERT = "INSERT INTO history (user_id, day, recorded_at, fix) VALUES (?, ?, ?, ?) USING TIMESTAMP ? AND TTL ?"
+_INSERT = """
+INSERT INTO {keyspace}.history (user_id, day, recorded_at, fix) VALUES (?, ?, ?, ?) USING TIMESTAMP ? AND TTL ?
+"""
 _SELECT = """
-SELECT toUnixTimestamp(recorded_at), fix FROM history
+SELECT toUnixTimestamp(recorded_at), fix FROM {keyspace}.history
 WHERE user_id = ? AND day = ? AND recorded_at >= ? AND recorded_at < ? LIMIT ?
 """
-_DELETE = "DELETE FROM history USING TIMESTAMP ? WHERE user_id = ? AND day = ? AND recorded_at >= ? AND recorded_at < ?"
+_DELETE = """
+DELETE FROM {keyspace}.history USING TIMESTAMP ?
+WHERE user_id = ? AND day = ? AND recorded_at >= ? AND recorded_at < ?
+"""
 
 _log = logging.getLogger(__name__)
 
@@ -229,16 +234,18 @@ class CassandraHistoryStore:
         return [StoredFix(recorded_at_ms, *fix) for recorded_at_ms, fix in rows]
 
     async def _prepare(self, session: CqlSession) -> _Opened:
-        await session.use(self._address.keyspace)
+        keyspace = self._address.keyspace
+        await session.use(keyspace)
         present = await version(session)
         if present < VERSION:
             raise StoreUnavailable("history", f"its schema is version {present} of {VERSION}: nearby history migrate")
+        insert = _INSERT.format(keyspace=keyspace)
         return _Opened(
             session,
-            {size: await session.prepare(_batch(_INSERT, size)) for size in BATCH_SIZES},
-            await session.prepare(_SELECT),
-            await session.prepare(_DELETE),
-            await longest_retention_s(session, self._address.keyspace) * 1000,
+            {size: await session.prepare(_batch(insert, size)) for size in BATCH_SIZES},
+            await session.prepare(_SELECT.format(keyspace=keyspace)),
+            await session.prepare(_DELETE.format(keyspace=keyspace)),
+            await longest_retention_s(session, keyspace) * 1000,
         )
 
     def _at_hand(self) -> _Opened:

@@ -36,7 +36,8 @@ FORGET_AFTER_S = 86_400
 """A dead consumer without entries is forgotten after this long."""
 ACKNOWLEDGE_COUNT = 2_000
 """Ids per script: a Lua function takes some 8,000 arguments."""
-_LAST_ID = b"18446744073709551615-18446744073709551615"
+_FAR_ID = b"18446744073709551615-0"
+"""Beyond whatever is ours. Not the very last id, which servers take for ``>``: new entries."""
 
 # One step, because a writer that dies between the parts would make stored points look lost.
 _ACKNOWLEDGE_SCRIPT = """
@@ -118,7 +119,8 @@ class RedisHistoryConsumer:
         self._key = stream_key(number)
         self._next_claim_s = 0.0
         # Where to go on among the entries that are ours already; None once there are none left.
-        self._own_cursor: bytes | None = b"0"
+        self._own_cursor: bytes | None = None
+        self._is_rewound = True
         self._in_hand: set[bytes] = set()
 
     async def read(self, limit: int) -> list[StreamEntry]:
@@ -135,7 +137,7 @@ class RedisHistoryConsumer:
                 found = await self._with_group(lambda: self._some(limit))
         except StoreUnavailable:
             # An answer that was lost on its way may have made entries ours.
-            self._own_cursor = b"0"
+            self._is_rewound = True
             raise
         return found or []
 
@@ -154,7 +156,7 @@ class RedisHistoryConsumer:
     def give_back(self, entries: Sequence[StreamEntry]) -> None:
         """Take notice that ``entries`` were given up: they are ours still, and to be read again."""
         self._in_hand.difference_update(entry.entry_id for entry in entries)
-        self._own_cursor = b"0"
+        self._is_rewound = True
 
     async def beat(self) -> None:
         """Let the others know that this consumer lives.
@@ -163,7 +165,7 @@ class RedisHistoryConsumer:
             StoreUnavailable: the server did not answer.
         """
         async with answering():
-            await self._with_group(lambda: self._read_group(_LAST_ID, 1, block_ms=None))
+            await self._with_group(lambda: self._read_group(_FAR_ID, 1, block_ms=None))
 
     async def live(self) -> list[str]:
         """Return the ids of the consumers that were heard of lately, this one among them, in order.
@@ -251,8 +253,11 @@ class RedisHistoryConsumer:
         return await self._own(limit) or await self._claimed(limit) or await self._new(limit)
 
     async def _own(self, limit: int) -> list[StreamEntry]:
-        while self._own_cursor is not None:
-            found = await self._read_group(self._own_cursor, limit, block_ms=None)
+        while self._is_rewound or self._own_cursor is not None:
+            if self._is_rewound:
+                self._own_cursor = b"0"
+                self._is_rewound = False
+            found = await self._read_group(self._own_cursor or b"0", limit, block_ms=None)
             self._own_cursor = found[-1][0] if found else None
             entries = await self._entries([each for each in found if each[0] not in self._in_hand])
             if entries:

@@ -50,8 +50,10 @@ class Lane:
         self._metrics = metrics
         self._outages = outages
         self._stop = asyncio.Event()
-        self._changed = asyncio.Event()
-        """Set when entries were added, taken or ended coming."""
+        self._arrived = asyncio.Event()
+        """Set when entries were added, or have ended coming."""
+        self._may_read = asyncio.Event()
+        """Set when entries were taken, or the stream may have become ours."""
 
     @property
     def held_count(self) -> int:
@@ -67,7 +69,7 @@ class Lane:
         async with asyncio.TaskGroup() as tasks:
             reading = tasks.create_task(self._read_until_stopped(), name="read a stream")
             looking = tasks.create_task(self._look_around_forever(), name="look who else is there")
-            reading.add_done_callback(lambda _: self._changed.set())
+            reading.add_done_callback(lambda _: self._arrived.set())
             await self._store_what_is_due(reading)
             looking.cancel()
         with contextlib.suppress(StoreUnavailable):
@@ -77,7 +79,7 @@ class Lane:
         delay_s = FIRST_DELAY_S
         while not self._stop.is_set():
             if self._gathering.is_full or not self.is_ours:
-                await self._wait_for_change(self._consumer.claim_after_s / 10)
+                await _next(self._may_read, self._consumer.claim_after_s / 10)
                 continue
             try:
                 entries = await self._consumer.read(BATCH_COUNT)
@@ -87,22 +89,21 @@ class Lane:
             delay_s = FIRST_DELAY_S
             self._outages.answered("history_stream")
             self._gathering.add(entries, _now_s())
-            self._changed.set()
+            self._arrived.set()
 
     async def _store_what_is_due(self, reading: asyncio.Task[None]) -> None:
         while True:
             ending = reading.done()
-            self._changed.clear()
             entries = self._gathering.take(BATCH_COUNT, _now_s(), everything=ending)
             if entries:
+                self._may_read.set()
                 stored = await self._store_all(entries)
-                self._changed.set()
                 if ending and not stored:
                     return
             elif ending:
                 return
             else:
-                await self._wait_for_change(self._gathering.due_in_s(_now_s()))
+                await _next(self._arrived, self._gathering.due_in_s(_now_s()))
 
     async def _store_all(self, entries: Sequence[StreamEntry]) -> bool:
         """Store ``entries`` however long it takes, then acknowledge them; whether that was done.
@@ -146,7 +147,7 @@ class Lane:
             else:
                 self._outages.answered("history_stream")
                 self.is_ours = live[self._consumer.number % len(live)] == self._consumer.consumer_id
-                self._changed.set()
+                self._may_read.set()
             await asyncio.sleep(self._consumer.claim_after_s / 5)
 
     async def _back_off(self, error: StoreUnavailable, delay_s: float) -> float:
@@ -158,10 +159,13 @@ class Lane:
                 await self._stop.wait()
         return min(2 * delay_s, MAX_DELAY_S)
 
-    async def _wait_for_change(self, within_s: float | None) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(within_s):
-                await self._changed.wait()
+
+async def _next(event: asyncio.Event, within_s: float | None) -> None:
+    """Wait until ``event`` is set, or for ``within_s`` seconds; it is unset then, and its only waiter looks again."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(within_s):
+            await event.wait()
+    event.clear()
 
 
 def _now_s() -> float:

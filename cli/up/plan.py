@@ -322,6 +322,9 @@ def with_spare(present: RingState | None, address: str) -> RingState | None:
 _DEFAULTS = {"NEARBY_DRAIN_DEADLINE_S": "2", "NEARBY_DRAIN_NOTICE_S": "0.5"}
 """Ctrl-C ends a stack within seconds, and nothing but the API, which looks every 0.2 s, chooses among its gateways."""
 
+_REPLACEABLE = frozenset({"NEARBY_HISTORY_URL"})
+"""What stands beside the stack where the caller's environment names another: Cassandra, for instance."""
+
 _IN_MEMORY = ("--save", "", "--appendonly", "no")
 
 
@@ -372,4 +375,5 @@ def _service(
     if RING_FILE in settings:
         settings[RING_FILE] = settings[RING_FILE].format(name=name)
     defaults = {name: value for name, value in _DEFAULTS.items() if name in read}
+    defaults |= {name: settings.pop(name) for name in _REPLACEABLE & settings.keys()}
     return ProcessSpec(name, kind, programs.module(module), address, settings, admin_url, defaults=defaults)

@@ -80,6 +80,18 @@ def test_a_setting_of_the_caller_reaches_our_processes_but_not_addresses_and_por
     assert gateway["NEARBY_CACHE_URL"] == "unix:///data/run/cache.sock"
 
 
+def test_the_caller_may_name_another_history_store(secrets: Mapping[str, str]) -> None:
+    elsewhere = {"NEARBY_HISTORY_URL": "cassandra://elsewhere/history"}
+    for name in ("api", "writer-1"):
+        assert (
+            environment(named(name, specs(secrets)), {})["NEARBY_HISTORY_URL"]
+            == "sqlite:////data/a place/history.sqlite"
+        )
+        assert (
+            environment(named(name, specs(secrets)), elsewhere)["NEARBY_HISTORY_URL"] == elsewhere["NEARBY_HISTORY_URL"]
+        )
+
+
 def test_valkey_servers_get_none_of_our_variables(secrets: Mapping[str, str]) -> None:
     shard = environment(named("shard-1", specs(secrets)), {"NEARBY_ADMIN_TOKEN": "of the caller", "HOME": "/"})
     assert shard == {"HOME": "/"}
@@ -87,7 +99,7 @@ def test_valkey_servers_get_none_of_our_variables(secrets: Mapping[str, str]) ->
 
 def test_a_process_is_given_only_the_secrets_that_it_reads(secrets: Mapping[str, str]) -> None:
     given = {spec.name: SECRET_VARIABLES & set(spec.settings) for spec in specs(secrets)}
-    assert given["writer-1"] == frozenset()
+    assert given["writer-1"] == {"NEARBY_ADMIN_TOKEN"}
     assert given["gw-1"] == given["api"] == SECRET_VARIABLES - {RING_AUTH}
     assert given["keeper-1"] == {"NEARBY_ADMIN_TOKEN", RING_AUTH}
 

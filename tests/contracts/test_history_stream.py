@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
@@ -142,6 +143,69 @@ async def test_entries_of_a_live_consumer_are_left_to_it(
     await read(consumer)
     async with open_.consumer(valkey.url, "other", 15.0) as other:
         assert await other.read(10) == []
+
+
+async def test_a_beat_shows_life_and_takes_nothing(
+    open_: Opened, stream: HistoryStream, consumer: RedisHistoryConsumer, valkey: ValkeyServer
+) -> None:
+    await stream.append_many(points(1, 3))
+    await consumer.beat()
+    assert instants(await read(consumer, 2)) == [1, 2]
+    await consumer.beat()
+    async with open_.consumer(valkey.url, "other", 2.0) as other:
+        for _ in range(25):
+            await consumer.beat()
+            assert await other.live() == ["one", "other"]
+            await asyncio.sleep(0.1)
+
+        async def alone() -> bool:
+            return await other.live() == ["other"]
+
+        await eventually(alone, within_s=20)
+        assert instants(await read(other)) == [1, 2]
+        assert instants(await read(other)) == [3]
+
+
+async def test_what_is_in_hand_is_not_read_again_unless_given_back(
+    stream: HistoryStream, consumer: RedisHistoryConsumer
+) -> None:
+    await stream.append_many(points(1, 5))
+    first = await read(consumer, 2)
+    consumer.give_back([])
+    assert instants(await read(consumer, 2)) == [3, 4]
+    consumer.give_back(first[:1])
+    assert instants(await read(consumer, 2)) == [1]
+    assert instants(await read(consumer, 2)) == [5]
+
+
+async def test_a_consumer_that_leaves_is_gone_unless_entries_are_its_own(
+    open_: Opened, stream: HistoryStream, consumer: RedisHistoryConsumer, valkey: ValkeyServer
+) -> None:
+    await consumer.leave()
+    await stream.append_many(points(1, 1))
+    entries = await read(consumer)
+    async with open_.consumer(valkey.url, "other", 15.0) as other:
+        await consumer.leave()
+        assert await other.live() == ["one", "other"]
+        await consumer.acknowledge(entries)
+        await consumer.leave()
+        assert await other.live() == ["other"]
+
+
+async def test_entries_that_waited_for_too_long_are_dropped_and_counted(
+    stream: HistoryStream, consumer: RedisHistoryConsumer
+) -> None:
+    await stream.append_many(points(1, 500))
+    await consumer.trim(60)
+    assert (await consumer.backlog()).entries_count == 500
+
+    async def dropped() -> bool:
+        await consumer.trim(0)
+        # A server drops whole blocks, of a hundred entries.
+        backlog = await consumer.backlog()
+        return backlog.entries_count <= 100 and backlog.lost_count == 500 - backlog.entries_count
+
+    await eventually(dropped)
 
 
 async def test_the_age_of_the_oldest_entry_is_known(stream: HistoryStream, consumer: RedisHistoryConsumer) -> None:

@@ -28,14 +28,16 @@ _HOSTS = ("127.0.0.1", "127.0.0.2", "127.0.0.3")
 SETTINGS = {"NEARBY_CASSANDRA_REPLICATION": "datacenter1=1", "NEARBY_CASSANDRA_CONSISTENCY": "LOCAL_QUORUM"}
 """For one node alone."""
 
-_JVM = (
-    *("-Xms512m", "-Xmx512m", "-Xss512k", "-XX:+UseSerialGC", "-XX:+PerfDisableSharedMem", "-XX:TieredStopAtLevel=1"),
+JVM = (
+    *("-Xms512m", "-Xmx512m", "-Xss512k", "-XX:+UseSerialGC", "-XX:+PerfDisableSharedMem"),
     *("-XX:+ExitOnOutOfMemoryError", "-Djava.net.preferIPv4Stack=true", "-Dcassandra-foreground=yes"),
     "-Dcassandra.skip_wait_for_gossip_to_settle=0",
     "--add-opens=java.base/sun.nio.ch=ALL-UNNAMED",
     "--add-opens=java.base/java.io=ALL-UNNAMED",
     "--add-exports=java.base/jdk.internal.ref=ALL-UNNAMED",
 )
+
+_QUICK_TO_START = (*JVM, "-XX:TieredStopAtLevel=1")
 
 # Everything that a node needs to be told; its folders follow from cassandra.storagedir. What it has answered is on its
 # disk (`batch`): with the default, a node that is killed loses its last 10 to 80 ms, and tests count rows.
@@ -88,7 +90,9 @@ class CassandraNode:
     Start it on the main thread; on Linux it dies with the thread that started it.
     """
 
-    def __init__(self, place: Place | None = None, jvm: Sequence[str] = _JVM, yaml: Mapping[str, str] | None = None):
+    def __init__(
+        self, place: Place | None = None, jvm: Sequence[str] = _QUICK_TO_START, yaml: Mapping[str, str] | None = None
+    ):
         """Prepare a node at ``place``, or one alone; ``yaml`` is added to its settings. Nothing runs yet."""
         self._place = place if place is not None else free_places(1)[0]
         self._jvm = jvm
