@@ -102,7 +102,7 @@ class Hub:
             entry = self._watch_new(viewer, edge)
         else:  # as it mostly is: somebody here watches them already, and nothing special was said
             entry.viewers[viewer] = False
-            viewer.friends[edge.user_id] = entry
+            viewer.friends[entry.user_id] = entry  # not a string of its own for each viewer
         if viewer.live and entry.record is not None:
             viewer.pending[entry] = None
             self._enqueue(viewer)
@@ -118,7 +118,7 @@ class Hub:
             entry.said = said
             self._judge(entry)
         entry.viewers[viewer] = False
-        viewer.friends[edge.user_id] = entry
+        viewer.friends[entry.user_id] = entry
         return self._place(viewer, edge.user_id, announce=False)
 
     def change_friend(self, viewer: Viewer, edge: FriendEdge) -> None:
@@ -141,7 +141,7 @@ class Hub:
         viewer.audience.forget(friend_id)
         self._timed_pairs.pop((viewer, friend_id), None)
         if self._forget(entry, viewer):
-            viewer.saw.add(friend_id)
+            viewer.saw[friend_id] = None
             viewer.gone[friend_id] = reason
             self._enqueue(viewer)
         return None if entry.tier is OFF else entry.channel
@@ -151,7 +151,7 @@ class Hub:
         entries = list(viewer.friends.values())
         for entry in entries:
             if self._forget(entry, viewer):
-                viewer.saw.add(entry.user_id)
+                viewer.saw[entry.user_id] = None
         for friend_id in viewer.plans:
             self._timed_pairs.pop((viewer, friend_id), None)
         viewer.friends.clear()
@@ -253,7 +253,7 @@ class Hub:
         self._change_over(viewer, old, new)
         if tier is OFF and new.viewers[viewer]:
             new.viewers[viewer] = False
-            viewer.saw.add(friend_id)
+            viewer.saw[friend_id] = None
             viewer.gone[friend_id] = GoneReason.NOT_SHARING if plan.openly else GoneReason.INACTIVE
         self._enqueue(viewer)
         if announce and old.tier is not OFF:

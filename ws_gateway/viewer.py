@@ -90,7 +90,7 @@ class Viewer:
         self.history_retention: tuple[int, int | None] = (0, None)
         self.touched: dict[UserId, int] = {}
         self.version = 0
-        self.saw: set[UserId] = set()
+        self.saw: dict[UserId, None] = {}
         self.set_radius(radius_m)
 
     def set_radius(self, radius_m: float) -> None:
@@ -112,7 +112,7 @@ class Viewer:
             if entry.record is None or not entry.sharing:
                 if shown:
                     entry.viewers[self] = False
-                    self.saw.add(entry.user_id)
+                    self.saw[entry.user_id] = None
                     gone[entry.user_id] = GoneReason.INACTIVE
                 continue
             fx, fy, fz = entry.vector
@@ -129,7 +129,7 @@ class Viewer:
                     gone.pop(entry.user_id, None)
             elif shown:
                 entry.viewers[self] = False
-                self.saw.add(entry.user_id)
+                self.saw[entry.user_id] = None
                 gone[entry.user_id] = GoneReason.OUT_OF_RANGE
         return Changes(friends, gone)
 
@@ -139,7 +139,7 @@ class Viewer:
         self.gone.clear()
         for entry in self.friends.values():
             if entry.viewers[self]:
-                self.saw.add(entry.user_id)
+                self.saw[entry.user_id] = None
             entry.viewers[self] = False
         return self.changes(self.friends.values()).friends
 
