@@ -115,7 +115,13 @@ def _router(settings: ApiSettings) -> Router:
 
 async def _open_services(parts: AsyncExitStack, settings: ApiSettings, router: Router) -> Services:
     graph = await parts.enter_async_context(
-        open_social_graph(settings.database_url, unix_time_ms, settings.refresh_token_lifetime_s)
+        open_social_graph(
+            settings.database_url.value,
+            unix_time_ms,
+            settings.refresh_token_lifetime_s,
+            pool_size=settings.database_pool_size,
+            timeout_s=settings.database_timeout_s,
+        )
     )
     return Services(
         graph=graph,

@@ -72,7 +72,7 @@ def load(kind: type[S], environ: Mapping[str, str]) -> S:
         try:
             values[spec.name] = spec.metadata["parse"](text)
         except (ValueError, binascii.Error) as error:
-            secret = spec.metadata["parse"] in (parse_secret, optional_credentials, parse_keys)
+            secret = spec.metadata["parse"] in (parse_secret, optional_credentials, parse_keys, database_url)
             raise SettingsError(variable.name, "…" if secret else text, variable.allowed) from error
     return kind(**values)
 
@@ -187,6 +187,11 @@ def optional_credentials(text: str) -> Secret | None:
     return Secret(text)
 
 
+def database_url(text: str) -> Secret:
+    """Take the URL of a user database; it may hold a password."""
+    return Secret(url("sqlite", "postgresql")(text))
+
+
 def optional_path(text: str) -> Path | None:
     """Take a path; empty text is ``None``."""
     return Path(text) if text else None
@@ -253,7 +258,12 @@ def _radius_m() -> Any:
 
 
 def _database_url() -> Any:
-    return setting("NEARBY_DATABASE_URL", url("sqlite"), allowed="sqlite:///FILE", meaning="the user database")
+    return setting(
+        "NEARBY_DATABASE_URL",
+        database_url,
+        allowed="sqlite:///FILE or postgresql://[USER:PASSWORD@]HOST[:PORT]/DATABASE[?sslmode=…]",
+        meaning="the user database",
+    )
 
 
 def _token_keys() -> Any:
@@ -592,7 +602,7 @@ class GatewaySettings:
 class DatabaseSettings:
     """``python -m social_graph``."""
 
-    url: str = _database_url()
+    url: Secret = _database_url()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -602,7 +612,21 @@ class ApiSettings:
     process: ProcessSettings = group(ProcessSettings)
     cache: CacheSettings = group(CacheSettings)
     history: HistorySettings = group(HistorySettings)
-    database_url: str = _database_url()
+    database_url: Secret = _database_url()
+    database_pool_size: int = setting(
+        "NEARBY_DATABASE_POOL_SIZE",
+        integer(1, 1_000),
+        default="8",
+        allowed="1 to 1000",
+        meaning="connections to the user database that one API process opens at most",
+    )
+    database_timeout_s: float = setting(
+        "NEARBY_DATABASE_TIMEOUT_S",
+        number(0.1, 60),
+        default="5",
+        allowed="0.1 to 60",
+        meaning="how long a statement, a lock or a free connection is waited for before the answer is 503, seconds",
+    )
     host: str = _host()
     port: int = setting(
         "NEARBY_PORT",

@@ -14,6 +14,7 @@ from nearby.model import Precision, UserId
 from nearby.ports import Clock
 from social_graph.changes import UNNUMBERED, append
 from social_graph.database import Database
+from social_graph.locks import hold
 from social_graph.schema import friendships, users
 from social_graph.sharing import is_sharing
 from social_graph.users import PERSON_COLUMNS, Person, person_of
@@ -105,8 +106,7 @@ class Friendships:
         query = _friends_of(user_id).order_by(friendships.c.friend_id).limit(limit + 1)
         if after is not None:
             query = query.where(friendships.c.friend_id > after)
-        async with self._database.read() as connection:
-            rows = (await connection.execute(query)).all()
+        rows = await self._database.rows(query)
         friends = tuple(_friend_of(row) for row in rows[:limit])
         return FriendPage(friends, friends[-1].person.user_id if len(rows) > limit else None)
 
@@ -117,8 +117,7 @@ class Friendships:
             StoreUnavailable: the database failed.
         """
         query = select(friendships.c.friend_id).where(friendships.c.user_id == user_id)
-        async with self._database.read() as connection:
-            return [UserId(friend_id) for friend_id in (await connection.scalars(query)).all()]
+        return [UserId(row.friend_id) for row in await self._database.rows(query)]
 
     async def remove(self, user_id: UserId, friend_id: UserId) -> list[Change]:
         """End the friendship on both sides; return the changes to publish.
@@ -130,6 +129,7 @@ class Friendships:
         now_ms = self._clock()
         either_side = _one_side(user_id, friend_id) | _one_side(friend_id, user_id)
         async with self._database.write() as connection:
+            await hold(connection, user_id, friend_id)
             if not await are_friends(connection, user_id, friend_id):
                 raise NotFound("friend_not_found", "there is no such friend")
             await connection.execute(delete(friendships).where(either_side))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from nearby.ports import Clock
 from social_graph.changes import ChangeFeed
 from social_graph.credentials import Credentials
-from social_graph.database import open_database
+from social_graph.database import POOL_SIZE, TIMEOUT_S, open_database
 from social_graph.friend_lists import FriendLists
 from social_graph.friendships import Friendships
 from social_graph.passwords import Passwords
@@ -34,14 +34,17 @@ class SocialGraph:
 
 
 @asynccontextmanager
-async def open_social_graph(url: str, clock: Clock, refresh_lifetime_s: int) -> AsyncIterator[SocialGraph]:
-    """Open the database at ``url`` (``sqlite:///FILE``), which ``python -m social_graph`` has brought to head.
+async def open_social_graph(
+    url: str, clock: Clock, refresh_lifetime_s: int, *, pool_size: int = POOL_SIZE, timeout_s: float = TIMEOUT_S
+) -> AsyncIterator[SocialGraph]:
+    """Open the database at ``url``, which ``python -m social_graph`` has brought to head.
 
-    ``clock`` gives Unix milliseconds; a refresh token is good for ``refresh_lifetime_s`` seconds.
+    ``clock`` gives Unix milliseconds; a refresh token is good for ``refresh_lifetime_s`` seconds. ``pool_size`` and
+    ``timeout_s`` are those of :func:`social_graph.database.open_database`.
     """
     passwords = Passwords()
     await passwords.prepare()
-    async with open_database(url) as database:
+    async with open_database(url, pool_size=pool_size, timeout_s=timeout_s) as database:
         yield SocialGraph(
             Users(database),
             Credentials(database, clock, passwords, refresh_lifetime_s),

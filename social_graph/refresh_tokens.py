@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from nearby.model import UserId
 from nearby.ports import Clock
 from social_graph.database import Database
+from social_graph.locks import hold
 from social_graph.schema import refresh_tokens, users
 
 
@@ -84,7 +85,12 @@ class RefreshTokens:
             .join(users, users.c.id == refresh_tokens.c.user_id)
             .where(refresh_tokens.c.token_hash == _hash(token))
         )
+        owner = select(refresh_tokens.c.user_id).where(refresh_tokens.c.token_hash == _hash(token))
         async with self._database.write() as connection:
+            user_id = await connection.scalar(owner)
+            if user_id is None:
+                return None
+            await hold(connection, UserId(user_id))
             row = (await connection.execute(query)).one_or_none()
             if row is None or row.expires_ms <= now_ms:
                 return None

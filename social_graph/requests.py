@@ -20,6 +20,7 @@ from nearby.model import UserId
 from nearby.ports import Clock
 from social_graph.database import Database
 from social_graph.friendships import Friend, are_friends, befriend, find_friend
+from social_graph.locks import hold
 from social_graph.schema import friend_requests, users
 from social_graph.users import Person, find_person
 
@@ -71,6 +72,7 @@ class FriendRequests:
             raise Conflict("request_to_self", "nobody can befriend themselves")
         now_ms = self._clock()
         async with self._database.write() as connection:
+            await hold(connection, sender_id, addressee_id)
             sender = await find_person(connection, sender_id)
             addressee = await find_person(connection, addressee_id)
             if await are_friends(connection, sender_id, addressee_id):
@@ -91,8 +93,7 @@ class FriendRequests:
             StoreUnavailable: the database failed.
         """
         query = _page_query(user_id, direction, after).limit(limit + 1)
-        async with self._database.read() as connection:
-            rows = (await connection.execute(query)).all()
+        rows = await self._database.rows(query)
         requests = tuple(_request_of(row) for row in rows[:limit])
         more = len(rows) > limit
         return RequestPage(requests, (requests[-1].created_ms, requests[-1].request_id) if more else None)
@@ -166,11 +167,20 @@ async def _sender_of(connection: AsyncConnection, addressee_id: UserId, request_
 
 
 async def _parties(connection: AsyncConnection, user_id: UserId, request_id: str) -> tuple[UserId, UserId]:
+    """Return sender and addressee of a request to or from ``user_id``, both held."""
     query = select(friend_requests.c.from_id, friend_requests.c.to_id).where(friend_requests.c.id == request_id)
     row = (await connection.execute(query)).one_or_none()
     if row is None or user_id not in row:
-        raise NotFound("request_not_found", "there is no such request")
+        raise _request_not_found()
+    await hold(connection, UserId(row.from_id), UserId(row.to_id))
+    # It may have been answered while we waited.
+    if (await connection.execute(query)).one_or_none() is None:
+        raise _request_not_found()
     return UserId(row.from_id), UserId(row.to_id)
+
+
+def _request_not_found() -> NotFound:
+    return NotFound("request_not_found", "there is no such request")
 
 
 def _page_query(user_id: UserId, direction: Direction, after: tuple[int, str] | None) -> Any:

@@ -2,7 +2,7 @@
 
 Invariants: a friendship is two rows, one per side, written and deleted together; a row of ``friend_requests``
 is pending, and its answer deletes it; ``changes.sequence`` grows in the order in which transactions commit
-(see :mod:`social_graph.database`) and is never used twice. Instants are milliseconds since the Unix epoch.
+(see :mod:`social_graph.changes`) and is never used twice. Instants are milliseconds since the Unix epoch.
 """
 
 from __future__ import annotations
@@ -97,4 +97,14 @@ changes = Table(
     Column("created_ms", BigInteger, nullable=False),
     # Without it SQLite would give the numbers of deleted rows a second time.
     sqlite_autoincrement=True,
+)
+
+feed_head = Table(
+    "feed_head",
+    metadata,
+    # There is one row.
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    # The newest row that the feed ever had, and the newest that is no longer kept; 0: none.
+    Column("sequence", BigInteger, nullable=False),
+    Column("pruned_to", BigInteger, nullable=False),
 )

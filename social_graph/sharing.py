@@ -16,6 +16,7 @@ from nearby.model import UserId
 from nearby.ports import Clock
 from social_graph.changes import UNNUMBERED, append
 from social_graph.database import Database
+from social_graph.locks import hold
 from social_graph.schema import users
 from social_graph.users import user_not_found
 
@@ -81,6 +82,7 @@ class SharingSwitches:
         """
         now_ms = self._clock()
         async with self._database.write() as connection:
+            await hold(connection, user_id)
             was_sharing = await is_sharing(connection, user_id, now_ms)
             values = {"sharing_paused": True, "sharing_paused_until_ms": until_ms}
             await connection.execute(update(users).where(users.c.id == user_id).values(values))
@@ -94,6 +96,7 @@ class SharingSwitches:
             StoreUnavailable: the database failed.
         """
         async with self._database.write() as connection:
+            await hold(connection, user_id)
             paused, _ = await _stored(connection, user_id)
             return [await _resume(connection, user_id, self._clock())] if paused else []
 
@@ -112,12 +115,14 @@ class SharingSwitches:
             .order_by(users.c.sharing_paused_until_ms)
             .limit(limit)
         )
-        async with self._database.read() as connection:
-            if (await connection.execute(due.limit(1))).first() is None:
-                return []
+        user_ids = [UserId(row.id) for row in await self._database.rows(due)]
+        if not user_ids:
+            return []
         async with self._database.write() as connection:
-            user_ids = (await connection.scalars(due)).all()
-            return [await _resume(connection, UserId(user_id), now_ms) for user_id in user_ids]
+            await hold(connection, *user_ids)
+            # Some may have been ended meanwhile, and others are due that are not held.
+            still_due = set(await connection.scalars(due))
+            return [await _resume(connection, user_id, now_ms) for user_id in user_ids if user_id in still_due]
 
 
 async def _resume(connection: AsyncConnection, user_id: UserId, now_ms: int) -> Change:

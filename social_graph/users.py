@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,12 +24,22 @@ class Person:
     display_name: str
 
 
+HANDLE = r"^[a-z0-9_]{3,30}$"
+"""What a handle looks like."""
+
+_HANDLE = re.compile(HANDLE)
+
 PERSON_COLUMNS = (users.c.id, users.c.handle, users.c.display_name)
 
 
 def person_of(row: Row[*tuple[Any, ...]]) -> Person:
     """Return the person in a row that begins with :data:`PERSON_COLUMNS`."""
     return Person(UserId(row[0]), row[1], row[2])
+
+
+def is_handle(text: str) -> bool:
+    """Whether ``text`` may be a handle; nothing else is worth a look into the database, which takes no zero bytes."""
+    return _HANDLE.fullmatch(text) is not None
 
 
 def user_not_found() -> NotFound:
@@ -61,8 +72,10 @@ class Users:
             NotFound: ``user_not_found``.
             StoreUnavailable: the database failed.
         """
-        async with self._database.read() as connection:
-            return await find_person(connection, user_id)
+        rows = await self._database.rows(select(*PERSON_COLUMNS).where(users.c.id == user_id))
+        if not rows:
+            raise user_not_found()
+        return person_of(rows[0])
 
     async def by_handle(self, handle: str) -> Person:
         """Return the person with exactly ``handle``.
@@ -71,12 +84,12 @@ class Users:
             NotFound: ``user_not_found``.
             StoreUnavailable: the database failed.
         """
-        query = select(*PERSON_COLUMNS).where(users.c.handle == handle)
-        async with self._database.read() as connection:
-            row = (await connection.execute(query)).one_or_none()
-        if row is None:
+        if not is_handle(handle):
             raise user_not_found()
-        return person_of(row)
+        rows = await self._database.rows(select(*PERSON_COLUMNS).where(users.c.handle == handle))
+        if not rows:
+            raise user_not_found()
+        return person_of(rows[0])
 
     async def rename(self, user_id: UserId, display_name: str) -> None:
         """Give ``user_id`` another display name; without such a user, do nothing.

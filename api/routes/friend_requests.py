@@ -8,7 +8,7 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Response
 
 from api.auth import Caller
-from api.cursors import decode_cursor, encode_cursor
+from api.cursors import InstantPosition, decode_cursor, encode_cursor
 from api.problems import documented
 from api.schemas import (
     FriendBody,
@@ -64,7 +64,7 @@ async def list_requests(
     cursor: Annotated[str | None, Query(max_length=200)] = None,
 ) -> FriendRequestPageBody:
     """List the pending requests to me (``incoming``) or from me (``outgoing``), newest first."""
-    after = None if cursor is None else decode_cursor(cursor, tuple[int, str])
+    after = None if cursor is None else decode_cursor(cursor, InstantPosition)
     page = await services.graph.requests.page(caller.user_id, direction, limit, after)
     return FriendRequestPageBody(
         items=[FriendRequestBody.of(request) for request in page.requests],

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from api.auth import Caller
-from api.cursors import decode_cursor, encode_cursor
+from api.cursors import Instant, decode_cursor, encode_cursor
 from api.problems import documented
 from api.schemas import HistoryPageBody, HistoryPointBody, InstantMs
 from api.services import ServicesDep
@@ -28,7 +28,7 @@ async def history(
     """Return my points with ``from_ms`` <= recorded < ``to_ms`` (default: now), newest first."""
     end_ms = services.clock() + 1 if to_ms is None else to_ms
     if cursor is not None:
-        end_ms = min(end_ms, decode_cursor(cursor, int))
+        end_ms = min(end_ms, decode_cursor(cursor, Instant))
     page = await services.history.read(caller.user_id, from_ms, end_ms, limit)
     return HistoryPageBody(
         items=[_body(point) for point in page.points],

@@ -18,13 +18,13 @@ import typer
 from cli.up.data_dir import DEFAULT_DATA_DIR, open_data_dir
 from cli.up.errors import StartError
 from cli.up.listen_ports import API_OPTION, GATEWAYS_OPTION, reserve_ports
-from cli.up.plan import RING_AUTH, Layout, Ports, Programs, check_settings, plan, shown_settings
+from cli.up.plan import DATABASE_URL, RING_AUTH, Layout, Ports, Programs, check_settings, plan, shown_settings
 from cli.up.secrets_file import load_secrets, masked_secrets
 from cli.up.stack import StackPlan, run
 from cli.up.terminal import complain, say, settings_lines
 from cli.up.valkey import valkey_server
 from nearby.errors import NearbyError, SettingsError
-from nearby.settings import DiscoverySettings, load
+from nearby.settings import DiscoverySettings, database_url, load
 
 _ENSEMBLE = re.compile(r"[^\s,:/@]+:\d+(,[^\s,:/@]+:\d+)*")
 _CROWD = ("--seconds", "0", "--users", "60", "--friends", "12")
@@ -49,6 +49,18 @@ def parse_ports(text: str) -> tuple[int, ...]:
     return ports
 
 
+def parse_database(text: str) -> str:
+    """Take the URL of a user database; empty text too.
+
+    Raises:
+        BadParameter: it is something else. The text is not quoted, because it may hold a password.
+    """
+    try:
+        return database_url(text).value if text else ""
+    except ValueError:
+        raise typer.BadParameter("not a URL such as postgresql://USER:PASSWORD@HOST/DATABASE") from None
+
+
 def parse_zookeeper(text: str) -> str:
     """Take ``HOST:PORT``, or several separated by commas; empty text too.
 
@@ -71,6 +83,7 @@ class Options:
     shards: int
     spares: int
     zookeeper: str
+    database: str
     simulate: bool
     restart_shards: bool
 
@@ -110,6 +123,15 @@ def up(
             metavar="HOST:PORT", help="Announce members and the ring in this ZooKeeper instead of a directory of files."
         ),
     ] = "",
+    database: Annotated[
+        str,
+        typer.Option(
+            metavar="URL",
+            help="Keep users in this database, such as postgresql://USER:PASSWORD@HOST/DATABASE, instead of a file of "
+            "SQLite. A password is safer in the variable.",
+            envvar=DATABASE_URL,
+        ),
+    ] = "",
     simulate: Annotated[
         bool, typer.Option("--simulate", help="Once ready, let a crowd walk about (see `nearby simulate --help`).")
     ] = False,
@@ -143,6 +165,7 @@ def up(
       NEARBY_REPORT_INTERVAL_S=5 nearby up       phones report every 5 s
       nearby up --shards 3 --spares 2            two of five pub/sub servers wait
       nearby up --zookeeper 127.0.0.1:2181       members and ring in ZooKeeper
+      nearby up --database postgresql:///nearby  users in PostgreSQL
       nearby up --print-env                      what each process is told
       jq . .nearby/stack.json                    where everything is, while it runs
     """  # noqa: D301 - the backspace tells click to keep the lines
@@ -154,6 +177,7 @@ def up(
         shards,
         spares,
         parse_zookeeper(zookeeper),
+        parse_database(database),
         simulate,
         not no_restart_shards,
     )
@@ -203,7 +227,7 @@ def _prepared(options: Options) -> Iterator[StackPlan]:
         open_data_dir(options.data_dir, ephemeral=options.ephemeral) as (opened, lock),
         reserve_ports(_host(environ), options.api_port, options.gateway_ports) as ports,
     ):
-        layout = dataclasses.replace(opened, zookeeper=options.zookeeper)
+        layout = dataclasses.replace(opened, zookeeper=options.zookeeper, database=options.database)
         secrets = load_secrets(layout.secrets_file, environ)
         specs = plan(
             layout,
@@ -239,7 +263,7 @@ def _print_env(options: Options) -> None:
         gateway_admins=tuple(0 for _ in options.gateway_ports),
     )
     programs = Programs(sys.executable, valkey_server())
-    layout = Layout(directory, directory / "run", options.zookeeper)
+    layout = Layout(directory, directory / "run", options.zookeeper, options.database)
     specs = plan(
         layout,
         ports,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import re
 import signal
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,6 +33,7 @@ RING_KEEPER = "keeper-1"
 
 RING_AUTH = "NEARBY_ZOOKEEPER_RING_AUTH"
 RING_FILE = "NEARBY_RING_FILE"
+DATABASE_URL = "NEARBY_DATABASE_URL"
 SECRET_VARIABLES = frozenset({"NEARBY_TOKEN_KEYS", "NEARBY_SERVICE_TOKEN", "NEARBY_ADMIN_TOKEN", RING_AUTH})
 MASK = "…"
 
@@ -79,12 +81,13 @@ class Layout:
     """Where the files of one stack are. Both directories are absolute; ``run_dir`` holds the sockets.
 
     ``zookeeper`` is ``HOST:PORT``, or several separated by commas, of the ZooKeeper to use; empty: the directory of
-    files.
+    files. ``database`` is the URL of the user database; empty: a file of :attr:`data_dir`.
     """
 
     data_dir: Path
     run_dir: Path
     zookeeper: str = ""
+    database: str = field(default="", repr=False)
 
     @property
     def discovery_dir(self) -> Path:
@@ -98,6 +101,11 @@ class Layout:
             own = hashlib.sha256(str(self.data_dir).encode()).hexdigest()[:12]
             return f"zk://{self.zookeeper}/nearby-{own}"
         return f"file://{quote(str(self.discovery_dir))}"
+
+    @property
+    def database_url(self) -> str:
+        """The address of the user database; it may hold a password."""
+        return self.database or f"sqlite:///{self.data_dir / 'users.sqlite'}"
 
     @property
     def cache_dir(self) -> Path:
@@ -264,13 +272,18 @@ def plan(
 def environment(spec: ProcessSpec, environ: Mapping[str, str]) -> dict[str, str]:
     """Return the whole environment of a process: the caller's, then what ``nearby up`` sets.
 
-    A Valkey server gets none of our variables, and the credentials of the ring reach only who may write it.
+    A Valkey server gets none of our variables; the credentials of the ring reach only who may write it, and those of
+    the user database the API alone.
     """
     if spec.kind not in _MODULES:
         return {name: value for name, value in environ.items() if not name.startswith("NEARBY_")}
-    withheld = frozenset() if spec.kind in _MAY_WRITE_THE_RING else {RING_AUTH}
-    caller = {name: value for name, value in environ.items() if name not in withheld}
+    caller = {name: value for name, value in environ.items() if name not in _withheld(spec.kind)}
     return {**spec.defaults, **caller, **spec.settings}
+
+
+def _withheld(kind: Kind) -> set[str]:
+    ring = set() if kind in _MAY_WRITE_THE_RING else {RING_AUTH}
+    return ring if kind is Kind.API else ring | {DATABASE_URL}
 
 
 def check_settings(specs: Iterable[ProcessSpec], environ: Mapping[str, str]) -> None:
@@ -287,7 +300,17 @@ def check_settings(specs: Iterable[ProcessSpec], environ: Mapping[str, str]) -> 
 def shown_settings(spec: ProcessSpec) -> list[str]:
     """Return ``NAME=value`` of each variable that ``nearby up`` sets for a process, secrets masked."""
     settings = {**spec.defaults, **spec.settings}
-    return [f"{name}={MASK if name in SECRET_VARIABLES else value}" for name, value in sorted(settings.items())]
+    return [f"{name}={_shown(name, value)}" for name, value in sorted(settings.items())]
+
+
+def _shown(name: str, value: str) -> str:
+    if name in SECRET_VARIABLES:
+        return MASK
+    return _PASSWORD_IN_URL.sub(rf"\1{MASK}@", value)
+
+
+# A user and a password in front of a host; the password may hold anything but an unquoted slash or @.
+_PASSWORD_IN_URL = re.compile(r"(?<=://)([^/@:]*:)[^/@]*@")
 
 
 def next_ring(stored: RingState | None, nodes: Mapping[str, str], spares: Sequence[str] = ()) -> RingState | None:
@@ -341,7 +364,7 @@ def _shared_settings(layout: Layout, ports: Ports, secrets: Mapping[str, str]) -
         **({RING_FILE: str(layout.run_dir / "ring-{name}.json")} if layout.zookeeper else {}),
         "NEARBY_API_INTERNAL_URL": ports.url(ports.api_internal),
         "NEARBY_CACHE_URL": layout.valkey_url(CACHE),
-        "NEARBY_DATABASE_URL": f"sqlite:///{layout.data_dir / 'users.sqlite'}",
+        DATABASE_URL: layout.database_url,
         "NEARBY_DISCOVERY": layout.discovery_url,
         "NEARBY_HISTORY_STREAM_URL": layout.valkey_url(CACHE),
         "NEARBY_HISTORY_URL": f"sqlite:///{layout.data_dir / 'history.sqlite'}",
@@ -360,8 +383,7 @@ def _service(
 ) -> ProcessSpec:
     module, settings_kind = _MODULES[kind]
     read = {variable.name for variable in variables(settings_kind)}
-    withheld = frozenset() if kind in _MAY_WRITE_THE_RING else {RING_AUTH}
-    settings = {name: value for name, value in shared.items() if name in read - withheld} | dict(own)
+    settings = {name: value for name, value in shared.items() if name in read - _withheld(kind)} | dict(own)
     if RING_FILE in settings:
         settings[RING_FILE] = settings[RING_FILE].format(name=name)
     defaults = {name: value for name, value in _DEFAULTS.items() if name in read}

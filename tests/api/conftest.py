@@ -24,10 +24,26 @@ from pubsub_router.router import Router
 from social_graph.graph import SocialGraph
 from tests.api.stack import RADIUS_M, SERVICE_TOKEN, TOKEN_KEYS, Ear, Stack
 from tests.social_graph.clock import HeldClock
-from tests.social_graph.conftest import clock, database_url, empty_database, graph
+from tests.social_graph.conftest import (
+    clock,
+    database_url,
+    empty_database,
+    empty_postgresql_database,
+    graph,
+    postgresql_url,
+    sqlite_url,
+)
 from tests.support.valkey import ValkeyServer
 
-__all__ = ["clock", "database_url", "empty_database", "graph"]
+__all__ = [
+    "clock",
+    "database_url",
+    "empty_database",
+    "empty_postgresql_database",
+    "graph",
+    "postgresql_url",
+    "sqlite_url",
+]
 
 
 @pytest.fixture(scope="session", autouse=True)
