@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, delete, insert, select
+from sqlalchemy import Row, delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from nearby.changes import Change, FriendshipChanged
-from nearby.errors import NotFound
+from nearby.errors import Conflict, NotFound
 from nearby.model import Precision, UserId
 from nearby.ports import Clock
 from social_graph.changes import UNNUMBERED, append
@@ -52,6 +52,24 @@ async def befriend(connection: AsyncConnection, user_id: UserId, friend_id: User
     ]
     await connection.execute(insert(friendships), rows)
     return await _announce(connection, user_id, friend_id, True, now_ms)
+
+
+async def part(connection: AsyncConnection, user_id: UserId, friend_id: UserId, now_ms: int) -> FriendshipChanged:
+    """End the friendship of two friends, both held; return the change to publish."""
+    either_side = _one_side(user_id, friend_id) | _one_side(friend_id, user_id)
+    await connection.execute(delete(friendships).where(either_side))
+    return await _announce(connection, user_id, friend_id, False, now_ms)
+
+
+async def check_room(connection: AsyncConnection, user_id: UserId, max_friends: int) -> None:
+    """Check that ``user_id``, who is held, may have one more friend.
+
+    Raises:
+        Conflict: ``too_many_friends``.
+    """
+    query = select(func.count()).select_from(friendships).where(friendships.c.user_id == user_id)
+    if (await connection.scalar(query) or 0) >= max_friends:
+        raise Conflict("too_many_friends", f"one of the two has {max_friends} friends already")
 
 
 async def _announce(
@@ -126,11 +144,8 @@ class Friendships:
             NotFound: ``friend_not_found``, they are not friends.
             StoreUnavailable: the database failed.
         """
-        now_ms = self._clock()
-        either_side = _one_side(user_id, friend_id) | _one_side(friend_id, user_id)
         async with self._database.write() as connection:
             await hold(connection, user_id, friend_id)
             if not await are_friends(connection, user_id, friend_id):
                 raise NotFound("friend_not_found", "there is no such friend")
-            await connection.execute(delete(friendships).where(either_side))
-            return [await _announce(connection, user_id, friend_id, False, now_ms)]
+            return [await part(connection, user_id, friend_id, self._clock())]

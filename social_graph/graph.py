@@ -7,11 +7,15 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from nearby.ports import Clock
+from social_graph.blocks import Blocks
 from social_graph.changes import ChangeFeed
 from social_graph.credentials import Credentials
 from social_graph.database import POOL_SIZE, TIMEOUT_S, open_database
 from social_graph.friend_lists import FriendLists
 from social_graph.friendships import Friendships
+from social_graph.idempotency import IdempotencyKeys
+from social_graph.invites import Invites
+from social_graph.limits import Limits
 from social_graph.passwords import Passwords
 from social_graph.refresh_tokens import RefreshTokens
 from social_graph.requests import FriendRequests
@@ -31,11 +35,20 @@ class SocialGraph:
     sharing: SharingSwitches
     changes: ChangeFeed
     friend_lists: FriendLists
+    blocks: Blocks
+    invites: Invites
+    idempotency_keys: IdempotencyKeys
 
 
 @asynccontextmanager
 async def open_social_graph(
-    url: str, clock: Clock, refresh_lifetime_s: int, *, pool_size: int = POOL_SIZE, timeout_s: float = TIMEOUT_S
+    url: str,
+    clock: Clock,
+    refresh_lifetime_s: int,
+    *,
+    limits: Limits = Limits(),  # noqa: B008 - immutable
+    pool_size: int = POOL_SIZE,
+    timeout_s: float = TIMEOUT_S,
 ) -> AsyncIterator[SocialGraph]:
     """Open the database at ``url``, which ``python -m social_graph`` has brought to head.
 
@@ -50,8 +63,11 @@ async def open_social_graph(
             Credentials(database, clock, passwords, refresh_lifetime_s),
             RefreshTokens(database, clock, refresh_lifetime_s),
             Friendships(database, clock),
-            FriendRequests(database, clock),
+            FriendRequests(database, clock, limits),
             SharingSwitches(database, clock),
             ChangeFeed(database),
             FriendLists(database, clock),
+            Blocks(database, clock),
+            Invites(database, clock, limits),
+            IdempotencyKeys(database, clock, limits.idempotency_lifetime_s),
         )

@@ -6,6 +6,7 @@ change feed.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from sqlalchemy import select, update
@@ -52,6 +53,21 @@ async def _stored(connection: AsyncConnection, user_id: UserId) -> tuple[bool, i
     return row.sharing_paused, row.sharing_paused_until_ms
 
 
+async def _switch(connection: AsyncConnection, user_id: UserId, now_ms: int) -> Switch:
+    paused, until_ms = await _stored(connection, user_id)
+    sharing = shares(paused, until_ms, now_ms)
+    return Switch(sharing, None if sharing else until_ms)
+
+
+async def _checked(
+    connection: AsyncConnection, user_id: UserId, now_ms: int, check: Callable[[Switch], None] | None
+) -> Switch:
+    switch = await _switch(connection, user_id, now_ms)
+    if check is not None:
+        check(switch)
+    return switch
+
+
 class SharingSwitches:
     """Reading and setting the switches."""
 
@@ -67,14 +83,15 @@ class SharingSwitches:
             StoreUnavailable: the database failed.
         """
         async with self._database.read() as connection:
-            paused, until_ms = await _stored(connection, user_id)
-        sharing = shares(paused, until_ms, self._clock())
-        return Switch(sharing, None if sharing else until_ms)
+            return await _switch(connection, user_id, self._clock())
 
-    async def pause(self, user_id: UserId, until_ms: int | None) -> list[Change]:
+    async def pause(
+        self, user_id: UserId, until_ms: int | None, check: Callable[[Switch], None] | None = None
+    ) -> list[Change]:
         """Stop sharing until ``until_ms`` (``None``: until resumed); return the changes to publish.
 
-        Pausing again moves the end and changes nothing that others see.
+        Pausing again moves the end and changes nothing that others see. ``check`` is shown the switch as it is, and
+        nothing happens if it raises.
 
         Raises:
             NotFound: ``user_not_found``.
@@ -83,13 +100,13 @@ class SharingSwitches:
         now_ms = self._clock()
         async with self._database.write() as connection:
             await hold(connection, user_id)
-            was_sharing = await is_sharing(connection, user_id, now_ms)
+            was_sharing = (await _checked(connection, user_id, now_ms, check)).sharing
             values = {"sharing_paused": True, "sharing_paused_until_ms": until_ms}
             await connection.execute(update(users).where(users.c.id == user_id).values(values))
             return [await _announce(connection, user_id, False, now_ms)] if was_sharing else []
 
-    async def resume(self, user_id: UserId) -> list[Change]:
-        """Share again; return the changes to publish.
+    async def resume(self, user_id: UserId, check: Callable[[Switch], None] | None = None) -> list[Change]:
+        """Share again; return the changes to publish. ``check`` as for :meth:`pause`.
 
         Raises:
             NotFound: ``user_not_found``.
@@ -97,6 +114,7 @@ class SharingSwitches:
         """
         async with self._database.write() as connection:
             await hold(connection, user_id)
+            await _checked(connection, user_id, self._clock(), check)
             paused, _ = await _stored(connection, user_id)
             return [await _resume(connection, user_id, self._clock())] if paused else []
 

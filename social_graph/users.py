@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from nearby.errors import NotFound
 from nearby.model import UserId
 from social_graph.database import Database
+from social_graph.locks import hold
 from social_graph.schema import users
+from social_graph.visibility import exists_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +50,14 @@ def user_not_found() -> NotFound:
     return NotFound("user_not_found", "there is no such user")
 
 
-async def find_person(connection: AsyncConnection, user_id: UserId) -> Person:
-    """Return the person with ``user_id``.
+async def find_person(connection: AsyncConnection, user_id: UserId, viewer_id: UserId) -> Person:
+    """Return the person with ``user_id`` as ``viewer_id`` sees them.
 
     Raises:
-        NotFound: ``user_not_found``.
+        NotFound: ``user_not_found``: nobody has this id, or one of the two has blocked the other.
     """
-    row = (await connection.execute(select(*PERSON_COLUMNS).where(users.c.id == user_id))).one_or_none()
+    query = select(*PERSON_COLUMNS).where(users.c.id == user_id, exists_for(viewer_id))
+    row = (await connection.execute(query)).one_or_none()
     if row is None:
         raise user_not_found()
     return person_of(row)
@@ -77,25 +81,33 @@ class Users:
             raise user_not_found()
         return person_of(rows[0])
 
-    async def by_handle(self, handle: str) -> Person:
-        """Return the person with exactly ``handle``.
+    async def by_handle(self, handle: str, viewer_id: UserId) -> Person:
+        """Return the person with exactly ``handle`` as ``viewer_id`` sees them.
+
+        Raises:
+            NotFound: ``user_not_found``: nobody has this handle, or one of the two has blocked the other.
+            StoreUnavailable: the database failed.
+        """
+        if not is_handle(handle):
+            raise user_not_found()
+        query = select(*PERSON_COLUMNS).where(users.c.handle == handle, exists_for(viewer_id))
+        rows = await self._database.rows(query)
+        if not rows:
+            raise user_not_found()
+        return person_of(rows[0])
+
+    async def rename(self, user_id: UserId, display_name: str, check: Callable[[Person], None] | None = None) -> None:
+        """Give ``user_id`` another display name.
+
+        ``check`` is shown the person as they are, and nothing happens if it raises.
 
         Raises:
             NotFound: ``user_not_found``.
             StoreUnavailable: the database failed.
         """
-        if not is_handle(handle):
-            raise user_not_found()
-        rows = await self._database.rows(select(*PERSON_COLUMNS).where(users.c.handle == handle))
-        if not rows:
-            raise user_not_found()
-        return person_of(rows[0])
-
-    async def rename(self, user_id: UserId, display_name: str) -> None:
-        """Give ``user_id`` another display name; without such a user, do nothing.
-
-        Raises:
-            StoreUnavailable: the database failed.
-        """
         async with self._database.write() as connection:
+            await hold(connection, user_id)
+            person = await find_person(connection, user_id, user_id)
+            if check is not None:
+                check(person)
             await connection.execute(update(users).where(users.c.id == user_id).values(display_name=display_name))

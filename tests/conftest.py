@@ -23,6 +23,7 @@ OUR_PACKAGES = [
     "nearby",
     "nearby_client",
     "pubsub_router",
+    "rate_limits",
     "social_graph",
     "ws_gateway",
 ]

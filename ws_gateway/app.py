@@ -80,7 +80,7 @@ async def main(environ: Mapping[str, str]) -> None:
             gateway.pipeline.run(),
             gateway.refresher.run(),
             gateway.refresher.patrol(router.reachable, settings.limits.report_interval_s),
-            feed.follow(directory, gateway.apply),
+            feed.follow(directory, gateway.apply, gateway.start_over),
             upkeep.sweep(gateway),
             announcement.run(),
             lag.run(),

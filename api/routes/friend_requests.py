@@ -39,7 +39,7 @@ async def ask(
     services: ServicesDep, caller: Caller, body: NewFriendRequest, response: Response
 ) -> SentRequestBody | FriendBody:
     """Ask somebody for friendship. 409 ``request_to_self``, ``already_friends``, ``request_exists``."""
-    addressee = await _addressee(services, body)
+    addressee = await _addressee(services, caller.user_id, body)
     outcome = await services.graph.requests.send(caller.user_id, addressee)
     if isinstance(outcome, FriendRequest):
         return SentRequestBody.of(outcome)
@@ -48,9 +48,9 @@ async def ask(
     return FriendBody.of_friend(outcome.friend)
 
 
-async def _addressee(services: Services, body: NewFriendRequest) -> UserId:
+async def _addressee(services: Services, caller_id: UserId, body: NewFriendRequest) -> UserId:
     if body.handle is not None:
-        return (await services.graph.users.by_handle(body.handle)).user_id
+        return (await services.graph.users.by_handle(body.handle, caller_id)).user_id
     assert body.user_id is not None
     return user_id_of(body.user_id)
 

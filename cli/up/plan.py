@@ -335,8 +335,16 @@ def with_spare(present: RingState | None, address: str) -> RingState | None:
     return dataclasses.replace(present, spares=(*present.spares, address))
 
 
-_DEFAULTS = {"NEARBY_DRAIN_DEADLINE_S": "2", "NEARBY_DRAIN_NOTICE_S": "0.5"}
-"""Ctrl-C ends a stack within seconds, and nothing but the API, which looks every 0.2 s, chooses among its gateways."""
+_DEFAULTS = {
+    # Ctrl-C ends a stack within seconds, and nothing but the API, which looks every 0.2 s, chooses among its gateways.
+    "NEARBY_DRAIN_DEADLINE_S": "2",
+    "NEARBY_DRAIN_NOTICE_S": "0.5",
+    # Everybody comes from the one address of this machine.
+    "NEARBY_ANONYMOUS_PER_MINUTE": "0",
+    "NEARBY_LOG_INS_PER_MINUTE": "0",
+    "NEARBY_SIGN_UPS_PER_HOUR": "0",
+}
+"""What fits a stack on one machine; the caller's environment may set it otherwise."""
 
 _IN_MEMORY = ("--save", "", "--appendonly", "no")
 
@@ -369,6 +377,7 @@ def _shared_settings(layout: Layout, ports: Ports, secrets: Mapping[str, str]) -
         "NEARBY_HISTORY_STREAM_URL": layout.valkey_url(CACHE),
         "NEARBY_HISTORY_URL": f"sqlite:///{layout.data_dir / 'history.sqlite'}",
         "NEARBY_HOST": ports.host,
+        "NEARBY_RATE_LIMIT_URL": layout.valkey_url(CACHE),
     }
 
 

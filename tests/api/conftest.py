@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -16,11 +17,14 @@ from api.gateways import Gateways
 from api.internal import create_internal_app
 from api.metrics import RequestMetrics
 from api.public import ROUTE_MODULES, create_app
+from api.rates import Rates
 from api.services import Services
 from location_cache.redis import open_cache
 from location_history.stores import open_store
 from nearby.ports import RingState
+from nearby.settings import RateSettings, load, variables
 from pubsub_router.router import Router
+from rate_limits.limiter import open_limiter
 from social_graph.graph import SocialGraph
 from tests.api.stack import RADIUS_M, SERVICE_TOKEN, TOKEN_KEYS, Ear, Stack
 from tests.social_graph.clock import HeldClock
@@ -44,6 +48,10 @@ __all__ = [
     "postgresql_url",
     "sqlite_url",
 ]
+
+
+_QUOTAS = [variable.name for variable in variables(RateSettings) if variable.default != ""]
+NO_LIMITS = Rates.of(load(RateSettings, dict.fromkeys(_QUOTAS, "0")))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -84,6 +92,7 @@ async def services(
     async with (
         open_cache(valkey.url, 600) as cache,
         open_store(f"sqlite:///{tmp_path / 'history.db'}", 90) as history,
+        open_limiter(valkey.url, time.monotonic) as limiter,
     ):
         yield Services(
             graph=graph,
@@ -95,6 +104,8 @@ async def services(
             clock=clock,
             access_token_lifetime_s=3_600,
             default_radius_m=RADIUS_M,
+            limiter=limiter,
+            rates=NO_LIMITS,
         )
 
 

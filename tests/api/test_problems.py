@@ -107,6 +107,12 @@ async def test_the_openapi_document_declares_problems_and_only_what_exists(stack
         "/v1/friend-requests/{request_id}/decline",
         "/v1/friends",
         "/v1/friends/{user_id}",
+        "/v1/blocks",
+        "/v1/blocks/{user_id}",
+        "/v1/invites",
+        "/v1/invites/accept",
+        "/v1/invites/look-up",
+        "/v1/invites/{invite_id}",
         "/v1/nearby",
         "/v1/gateway",
     }
