@@ -5,9 +5,14 @@ from __future__ import annotations
 from fastapi import FastAPI
 
 from api import problems
+from api.etags import TagAnswers
 from api.guards import LimitBody, RefuseTokensInUrl
+from api.idempotency import IdempotentWrites
+from api.identity import Identify
 from api.metrics import CountRequests, RequestMetrics
+from api.rates import LimitRates
 from api.routes import (
+    blocks,
     exports,
     friend_history,
     friend_requests,
@@ -15,6 +20,7 @@ from api.routes import (
     gateway,
     history,
     history_settings,
+    invites,
     locations,
     me,
     nearby,
@@ -26,7 +32,7 @@ from api.services import Services
 from nearby import __version__
 
 ROUTE_MODULES = (
-    *(root, users, tokens, me, friend_requests, friends, nearby, gateway),
+    *(root, users, tokens, me, friend_requests, invites, friends, blocks, nearby, gateway),
     *(locations, history, history_settings, exports, friend_history),
 )
 
@@ -44,7 +50,11 @@ def create_app(services: Services, metrics: RequestMetrics) -> FastAPI:
     app.state.services = services
     problems.install(app)
     # The last one added is the outermost.
+    app.add_middleware(TagAnswers)
+    app.add_middleware(IdempotentWrites)
     app.add_middleware(LimitBody)
+    app.add_middleware(LimitRates)
+    app.add_middleware(Identify)
     app.add_middleware(RefuseTokensInUrl)
     app.add_middleware(CountRequests, metrics=metrics)
     for module in ROUTE_MODULES:

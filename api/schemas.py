@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, St
 from nearby.model import MAX_SEQ, UserId
 from social_graph.friendships import Friend
 from social_graph.requests import FriendRequest
-from social_graph.users import Person
+from social_graph.users import HANDLE, Person
 
 MAX_PASSWORD_CHARACTERS = 1024
 
@@ -25,7 +25,7 @@ def _encodable(password: SecretStr) -> SecretStr:
     return password
 
 
-Handle = Annotated[str, Field(pattern=r"^[a-z0-9_]{3,30}$")]
+Handle = Annotated[str, Field(pattern=HANDLE)]
 AnyHandle = Annotated[str, Field(max_length=30)]
 NewPassword = Annotated[SecretStr, Field(min_length=10, max_length=MAX_PASSWORD_CHARACTERS), AfterValidator(_encodable)]
 AnyPassword = Annotated[SecretStr, Field(max_length=MAX_PASSWORD_CHARACTERS), AfterValidator(_encodable)]

@@ -6,6 +6,7 @@ change feed.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from sqlalchemy import select, update
@@ -16,6 +17,7 @@ from nearby.model import UserId
 from nearby.ports import Clock
 from social_graph.changes import UNNUMBERED, append
 from social_graph.database import Database
+from social_graph.locks import hold
 from social_graph.schema import users
 from social_graph.users import user_not_found
 
@@ -51,6 +53,21 @@ async def _stored(connection: AsyncConnection, user_id: UserId) -> tuple[bool, i
     return row.sharing_paused, row.sharing_paused_until_ms
 
 
+async def _switch(connection: AsyncConnection, user_id: UserId, now_ms: int) -> Switch:
+    paused, until_ms = await _stored(connection, user_id)
+    sharing = shares(paused, until_ms, now_ms)
+    return Switch(sharing, None if sharing else until_ms)
+
+
+async def _checked(
+    connection: AsyncConnection, user_id: UserId, now_ms: int, check: Callable[[Switch], None] | None
+) -> Switch:
+    switch = await _switch(connection, user_id, now_ms)
+    if check is not None:
+        check(switch)
+    return switch
+
+
 class SharingSwitches:
     """Reading and setting the switches."""
 
@@ -66,14 +83,15 @@ class SharingSwitches:
             StoreUnavailable: the database failed.
         """
         async with self._database.read() as connection:
-            paused, until_ms = await _stored(connection, user_id)
-        sharing = shares(paused, until_ms, self._clock())
-        return Switch(sharing, None if sharing else until_ms)
+            return await _switch(connection, user_id, self._clock())
 
-    async def pause(self, user_id: UserId, until_ms: int | None) -> list[Change]:
+    async def pause(
+        self, user_id: UserId, until_ms: int | None, check: Callable[[Switch], None] | None = None
+    ) -> list[Change]:
         """Stop sharing until ``until_ms`` (``None``: until resumed); return the changes to publish.
 
-        Pausing again moves the end and changes nothing that others see.
+        Pausing again moves the end and changes nothing that others see. ``check`` is shown the switch as it is, and
+        nothing happens if it raises.
 
         Raises:
             NotFound: ``user_not_found``.
@@ -81,19 +99,22 @@ class SharingSwitches:
         """
         now_ms = self._clock()
         async with self._database.write() as connection:
-            was_sharing = await is_sharing(connection, user_id, now_ms)
+            await hold(connection, user_id)
+            was_sharing = (await _checked(connection, user_id, now_ms, check)).sharing
             values = {"sharing_paused": True, "sharing_paused_until_ms": until_ms}
             await connection.execute(update(users).where(users.c.id == user_id).values(values))
             return [await _announce(connection, user_id, False, now_ms)] if was_sharing else []
 
-    async def resume(self, user_id: UserId) -> list[Change]:
-        """Share again; return the changes to publish.
+    async def resume(self, user_id: UserId, check: Callable[[Switch], None] | None = None) -> list[Change]:
+        """Share again; return the changes to publish. ``check`` as for :meth:`pause`.
 
         Raises:
             NotFound: ``user_not_found``.
             StoreUnavailable: the database failed.
         """
         async with self._database.write() as connection:
+            await hold(connection, user_id)
+            await _checked(connection, user_id, self._clock(), check)
             paused, _ = await _stored(connection, user_id)
             return [await _resume(connection, user_id, self._clock())] if paused else []
 
@@ -112,12 +133,14 @@ class SharingSwitches:
             .order_by(users.c.sharing_paused_until_ms)
             .limit(limit)
         )
-        async with self._database.read() as connection:
-            if (await connection.execute(due.limit(1))).first() is None:
-                return []
+        user_ids = [UserId(row.id) for row in await self._database.rows(due)]
+        if not user_ids:
+            return []
         async with self._database.write() as connection:
-            user_ids = (await connection.scalars(due)).all()
-            return [await _resume(connection, UserId(user_id), now_ms) for user_id in user_ids]
+            await hold(connection, *user_ids)
+            # Some may have been ended meanwhile, and others are due that are not held.
+            still_due = set(await connection.scalars(due))
+            return [await _resume(connection, user_id, now_ms) for user_id in user_ids if user_id in still_due]
 
 
 async def _resume(connection: AsyncConnection, user_id: UserId, now_ms: int) -> Change:

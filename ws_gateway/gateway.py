@@ -464,6 +464,11 @@ class Gateway:
         await self._pubsub.confirmed([channel])
         self.refresher.later([channel])
 
+    def start_over(self) -> None:
+        """Have every client come anew: changes of their friendships may have been missed."""
+        for connection in list(self.connections):
+            self.fail(connection, CloseCode.TRY_AGAIN_LATER, "try again later")
+
     # ------------------------------------------------------------------------------------------ upkeep
 
     async def sweep(self) -> None:

@@ -6,7 +6,9 @@ from fastapi import APIRouter
 
 from api.auth import Caller
 from api.eraser import INLINE_S
+from api.etags import IfMatch, only_if
 from api.problems import documented, invalid_request
+from api.rates import limit_log_ins
 from api.schemas import AccountDeletion, ErasureBody, MeChange, PersonBody, SharingSwitch, SharingSwitchBody
 from api.services import ServicesDep
 from social_graph.sharing import Switch
@@ -20,11 +22,15 @@ async def me(services: ServicesDep, caller: Caller) -> PersonBody:
     return PersonBody.of(await services.graph.users.get(caller.user_id))
 
 
-@router.patch("", status_code=204, responses=documented(401))
-async def change_me(services: ServicesDep, caller: Caller, body: MeChange) -> None:
-    """Change the display name, the password or both. A new password logs out everywhere, here too."""
+@router.patch("", status_code=204, responses=documented(401, 412))
+async def change_me(services: ServicesDep, caller: Caller, body: MeChange, if_match: IfMatch = None) -> None:
+    """Change the display name, the password or both. A new password logs out everywhere, here too.
+
+    ``If-Match`` is that of ``GET /v1/me``, and guards the display name.
+    """
     if body.display_name is not None:
-        await services.graph.users.rename(caller.user_id, body.display_name)
+        check = only_if(if_match, PersonBody.of)
+        await services.graph.users.rename(caller.user_id, body.display_name, check)
     if body.password is not None:
         password = body.password.get_secret_value()
         changes = await services.graph.credentials.change_password(caller.user_id, password, caller.issued_at_ms)
@@ -38,6 +44,9 @@ async def delete_me(services: ServicesDep, caller: Caller, body: AccountDeletion
     The rest of it is deleted in the background, however long a store is away. 403 ``wrong_password``, if one is given.
     """
     password = None if body is None or body.password is None else body.password.get_secret_value()
+    if password is not None:
+        handle = (await services.graph.users.get(caller.user_id)).handle
+        await limit_log_ins(services.rates, services.limiter, handle)
     erasure, changes = await services.graph.erasures.delete_account(caller.user_id, password)
     await services.announcer.announce(changes)
     await services.eraser.attempt(erasure, INLINE_S)
@@ -50,16 +59,18 @@ async def sharing(services: ServicesDep, caller: Caller) -> SharingSwitchBody:
     return _body(await services.graph.sharing.get(caller.user_id))
 
 
-@router.put("/sharing", responses=documented(401))
-async def set_sharing(services: ServicesDep, caller: Caller, body: SharingSwitch) -> SharingSwitchBody:
+@router.put("/sharing", responses=documented(401, 412))
+async def set_sharing(
+    services: ServicesDep, caller: Caller, body: SharingSwitch, if_match: IfMatch = None
+) -> SharingSwitchBody:
     """Pause sharing with everyone, until an instant or until resumed, or resume it."""
-    switches = services.graph.sharing
+    switches, check = services.graph.sharing, only_if(if_match, _body)
     if body.state == "on":
-        changes = await switches.resume(caller.user_id)
+        changes = await switches.resume(caller.user_id, check)
     elif body.until_ms is not None and body.until_ms <= services.clock():
         raise invalid_request("body.until_ms: in the past")
     else:
-        changes = await switches.pause(caller.user_id, body.until_ms)
+        changes = await switches.pause(caller.user_id, body.until_ms, check)
     await services.announcer.announce(changes)
     return _body(Switch(body.state == "on", body.until_ms))
 
