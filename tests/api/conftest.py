@@ -92,7 +92,7 @@ async def services(
     async with (
         open_cache(valkey.url, 600) as cache,
         open_store(f"sqlite:///{tmp_path / 'history.db'}", 90) as history,
-        open_limiter(valkey.url, time.monotonic) as limiter,
+        open_limiter(valkey.url, time.monotonic, timeout_s=60) as limiter,
     ):
         yield Services(
             graph=graph,
