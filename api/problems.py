@@ -19,6 +19,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match
 
 from nearby.errors import Conflict, NotAllowed, NotFound, QuotaSpent, SocialError, StoreUnavailable
 
@@ -114,8 +115,17 @@ def problem_of(error: Exception) -> Problem:
     raise error
 
 
-def _known(_: Request, error: Exception) -> Response:
-    return response_of(problem_of(error))
+def _known(request: Request, error: Exception) -> Response:
+    problem = problem_of(error)
+    if problem.status == HTTPStatus.METHOD_NOT_ALLOWED:
+        problem.headers = {"Allow": ", ".join(_methods_of(request))}
+    return response_of(problem)
+
+
+def _methods_of(request: Request) -> list[str]:
+    """Return the methods that the path of ``request`` takes; the routes of one path are several, each with its own."""
+    matching = (route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE)
+    return sorted({method for route in matching for method in getattr(route, "methods", None) or ()})
 
 
 def _invalid(_: Request, error: Exception) -> Response:

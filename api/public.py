@@ -4,18 +4,44 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
-from api import problems
+from api import openapi, problems
 from api.etags import TagAnswers
 from api.guards import LimitBody, RefuseTokensInUrl
 from api.idempotency import IdempotentWrites
 from api.identity import Identify
 from api.metrics import CountRequests, RequestMetrics
 from api.rates import LimitRates
-from api.routes import blocks, friend_requests, friends, gateway, history, invites, me, nearby, root, tokens, users
+from api.routes import (
+    blocks,
+    friend_requests,
+    friends,
+    gateway,
+    history,
+    invitations,
+    invites,
+    me,
+    nearby,
+    root,
+    tokens,
+    users,
+)
 from api.services import Services
 from nearby import __version__
 
-ROUTE_MODULES = (root, users, tokens, me, friend_requests, invites, friends, blocks, nearby, history, gateway)
+ROUTE_MODULES = (
+    root,
+    users,
+    tokens,
+    me,
+    friend_requests,
+    invites,
+    invitations,
+    friends,
+    blocks,
+    nearby,
+    history,
+    gateway,
+)
 
 
 def create_app(services: Services, metrics: RequestMetrics) -> FastAPI:
@@ -27,6 +53,7 @@ def create_app(services: Services, metrics: RequestMetrics) -> FastAPI:
         # Their pages load scripts from other hosts.
         docs_url=None,
         redoc_url=None,
+        generate_unique_id_function=openapi.operation_id,
     )
     app.state.services = services
     problems.install(app)
@@ -40,4 +67,5 @@ def create_app(services: Services, metrics: RequestMetrics) -> FastAPI:
     app.add_middleware(CountRequests, metrics=metrics)
     for module in ROUTE_MODULES:
         app.include_router(module.router)
+    openapi.install(app)
     return app

@@ -58,8 +58,8 @@ async def test_S6_requests_and_invites_of_before_the_block_are_not_found(stack: 
     for path in (f"/v1/friend-requests/{request_id}", f"/v1/friend-requests/{NOBODY}"):
         assert_problem(await stack.post(f"{path}/accept", bob), 404, "request_not_found")
         assert_problem(await stack.delete(path, ann), 404, "request_not_found")
-    known = await stack.post("/v1/invites/look-up", bob, {"token": token})
-    _same(known, await stack.post("/v1/invites/look-up", bob, {"token": "made-up"}))
+    known = await stack.post("/v1/invitations/look-up", bob, {"token": token})
+    _same(known, await stack.post("/v1/invitations/look-up", bob, {"token": "made-up"}))
     assert_problem(known, 404, "invite_not_found")
 
 

@@ -38,13 +38,13 @@ async def test_an_invite_has_its_token_in_the_link_behind_the_hash_and_only_once
 async def test_whoever_accepts_is_a_friend_at_once_and_the_feed_says_so(stack: Stack) -> None:
     ann, bob = await stack.users("ann", "bob")
     token = (await stack.post("/v1/invites", ann, {"max_uses": 1, "expires_in_s": 60})).json()["token"]
-    invitation = (await stack.post("/v1/invites/look-up", bob, {"token": token})).json()
+    invitation = (await stack.post("/v1/invitations/look-up", bob, {"token": token})).json()
     assert invitation == {"inviter": ann.person, "expires_ms": NOW_MS + 60_000}
-    answer = await stack.post("/v1/invites/accept", bob, {"token": token})
+    answer = await stack.post("/v1/invitations/accept", bob, {"token": token})
     assert (answer.status_code, answer.json()["user_id"]) == (200, ann.user_id)
     assert await stack.friend_ids(ann) == {bob.user_id}
     assert await stack.feed() == [FriendshipChanged(1, bob.user_id, ann.user_id, True, True, True)]
-    assert_problem(await stack.post("/v1/invites/accept", bob, {"token": token}), 404, "invite_not_found")
+    assert_problem(await stack.post("/v1/invitations/accept", bob, {"token": token}), 404, "invite_not_found")
 
 
 async def test_a_revoked_invite_is_over_and_only_its_maker_revokes(stack: Stack) -> None:
@@ -54,7 +54,7 @@ async def test_a_revoked_invite_is_over_and_only_its_maker_revokes(stack: Stack)
     assert_problem(await stack.delete(path, bob), 404, "invite_not_found")
     assert_problem(await stack.get(path, bob), 404, "invite_not_found")
     assert (await stack.delete(path, ann)).status_code == 204
-    assert_problem(await stack.post("/v1/invites/accept", bob, {"token": made["token"]}), 404, "invite_not_found")
+    assert_problem(await stack.post("/v1/invitations/accept", bob, {"token": made["token"]}), 404, "invite_not_found")
 
 
 @pytest.mark.parametrize(
