@@ -29,6 +29,7 @@ RETRY_AFTER_S = 1
 _log = logging.getLogger(__name__)
 
 _SOCIAL_STATUS: dict[type[SocialError], int] = {NotFound: 404, Conflict: 409, NotAllowed: 403, QuotaSpent: 429}
+_METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 _HTTP_CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 
 
@@ -124,8 +125,10 @@ def _known(request: Request, error: Exception) -> Response:
 
 def _methods_of(request: Request) -> list[str]:
     """Return the methods that the path of ``request`` takes; the routes of one path are several, each with its own."""
-    matching = (route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE)
-    return sorted({method for route in matching for method in getattr(route, "methods", None) or ()})
+    asked = [(method, {**request.scope, "method": method}) for method in _METHODS]
+    return [
+        method for method, scope in asked if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
+    ]
 
 
 def _invalid(_: Request, error: Exception) -> Response:
