@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.auth import believe
@@ -52,7 +53,7 @@ class IdempotentWrites:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on everything but writes of users who gave a key."""
         key = _key_of(scope)
-        if key is None or identity_of(scope).token is None:
+        if key is None or identity_of(scope).token is None or not is_served(scope):
             await self._app(scope, receive, send)
             return
         try:
@@ -95,6 +96,11 @@ class IdempotentWrites:
             kept = _Answer(answer.status, [h for h in answer.headers if h[0].lower() in _KEPT_HEADERS], answer.body)
             await _settle(keys.finish(user_id, key, kept.status, msgspec.msgpack.encode(kept)))
         return answer
+
+
+def is_served(scope: Scope) -> bool:
+    """Whether there is a route for the method and path of ``scope``: what is refused anyway takes no key."""
+    return any(route.matches(scope)[0] is Match.FULL for route in scope["app"].routes)
 
 
 def _key_of(scope: Scope) -> str | None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, Field, SecretStr
 
-from api.schemas import PersonBody, Request
+from api.schemas import PersonBody, Request, encodable
 from social_graph.blocks import Block
 from social_graph.invites import Invitation, Invite, NewInvite
 
@@ -23,7 +23,7 @@ class InviteWish(Request):
 class InviteToken(Request):
     """The token of an invite: what follows # in its link."""
 
-    token: Annotated[SecretStr, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9_-]+$")]
+    token: Annotated[SecretStr, Field(min_length=1, max_length=100), AfterValidator(encodable)]
 
 
 class InviteBody(BaseModel):

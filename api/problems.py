@@ -19,6 +19,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match
 
 from nearby.errors import Conflict, NotAllowed, NotFound, QuotaSpent, SocialError, StoreUnavailable
 
@@ -28,6 +29,7 @@ RETRY_AFTER_S = 1
 _log = logging.getLogger(__name__)
 
 _SOCIAL_STATUS: dict[type[SocialError], int] = {NotFound: 404, Conflict: 409, NotAllowed: 403, QuotaSpent: 429}
+_METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 _HTTP_CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 
 
@@ -114,8 +116,19 @@ def problem_of(error: Exception) -> Problem:
     raise error
 
 
-def _known(_: Request, error: Exception) -> Response:
-    return response_of(problem_of(error))
+def _known(request: Request, error: Exception) -> Response:
+    problem = problem_of(error)
+    if problem.status == HTTPStatus.METHOD_NOT_ALLOWED:
+        problem.headers = {"Allow": ", ".join(_methods_of(request))}
+    return response_of(problem)
+
+
+def _methods_of(request: Request) -> list[str]:
+    """Return the methods that the path of ``request`` takes; the routes of one path are several, each with its own."""
+    asked = [(method, {**request.scope, "method": method}) for method in _METHODS]
+    return [
+        method for method, scope in asked if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
+    ]
 
 
 def _invalid(_: Request, error: Exception) -> Response:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
-from api import problems
+from api import openapi, problems
 from api.etags import TagAnswers
 from api.guards import LimitBody, RefuseTokensInUrl
 from api.idempotency import IdempotentWrites
@@ -20,6 +20,7 @@ from api.routes import (
     gateway,
     history,
     history_settings,
+    invitations,
     invites,
     locations,
     me,
@@ -32,7 +33,7 @@ from api.services import Services
 from nearby import __version__
 
 ROUTE_MODULES = (
-    *(root, users, tokens, me, friend_requests, invites, friends, blocks, nearby, gateway),
+    *(root, users, tokens, me, friend_requests, invites, invitations, friends, blocks, nearby, gateway),
     *(locations, history, history_settings, exports, friend_history),
 )
 
@@ -46,6 +47,7 @@ def create_app(services: Services, metrics: RequestMetrics) -> FastAPI:
         # Their pages load scripts from other hosts.
         docs_url=None,
         redoc_url=None,
+        generate_unique_id_function=openapi.operation_id,
     )
     app.state.services = services
     problems.install(app)
@@ -59,4 +61,5 @@ def create_app(services: Services, metrics: RequestMetrics) -> FastAPI:
     app.add_middleware(CountRequests, metrics=metrics)
     for module in ROUTE_MODULES:
         app.include_router(module.router)
+    openapi.install(app)
     return app

@@ -13,7 +13,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from nearby.errors import StoreUnavailable
 from rate_limits.local import LocalBuckets
 from rate_limits.policy import Decision, Policy
-from rate_limits.redis import RedisBuckets, open_redis_buckets
+from rate_limits.redis import TIMEOUT_S, RedisBuckets, open_redis_buckets
 
 PAUSE_S = 1.0
 """How long a server that did not answer is not asked again: each question may cost a whole time-out."""
@@ -47,8 +47,11 @@ class Limiter:
 
 
 @asynccontextmanager
-async def open_limiter(url: str, now_s: Callable[[], float]) -> AsyncIterator[Limiter]:
-    """Yield a limiter that shares its buckets in the server at ``url``; empty: with nobody."""
+async def open_limiter(url: str, now_s: Callable[[], float], timeout_s: float = TIMEOUT_S) -> AsyncIterator[Limiter]:
+    """Yield a limiter that shares its buckets in the server at ``url``; empty: with nobody.
+
+    A server that does not answer within ``timeout_s`` seconds is away.
+    """
     async with AsyncExitStack() as opened:
-        shared = await opened.enter_async_context(open_redis_buckets(url)) if url else None
+        shared = await opened.enter_async_context(open_redis_buckets(url, timeout_s)) if url else None
         yield Limiter(shared, now_s)

@@ -10,10 +10,11 @@ from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from redis.asyncio import Redis
+from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.maint_notifications import MaintNotificationsConfig
 
 from nearby.errors import StoreUnavailable
 from rate_limits.policy import Decision, Policy, decided
@@ -48,10 +49,11 @@ return answers
 class RedisBuckets:
     """Built by :func:`open_redis_buckets`."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, timeout_s: float) -> None:
         self._script = redis.register_script(_TAKE)
         self._waiting: deque[tuple[Policy, str, asyncio.Future[Decision]]] = deque()
         self._wake = asyncio.Event()
+        self._timeout_s = timeout_s
 
     async def take(self, policy: Policy, subject: str) -> Decision:
         """Take one request of ``subject``.
@@ -79,7 +81,7 @@ class RedisBuckets:
         keys = [f"{KEY_PREFIX}{policy.name}:{subject}" for policy, subject, _ in batch]
         arguments = [number for policy, _, _ in batch for number in _micros(policy)]
         try:
-            async with asyncio.timeout(TIMEOUT_S):
+            async with asyncio.timeout(self._timeout_s):
                 answers = await self._script(keys, arguments)
         except (RedisError, OSError, TimeoutError) as error:
             for _, _, future in batch:
@@ -104,12 +106,21 @@ def _decision(policy: Policy, lacking_us: int) -> Decision:
 
 
 @asynccontextmanager
-async def open_redis_buckets(url: str) -> AsyncIterator[RedisBuckets]:
-    """Yield buckets in the server at ``url``; it is connected to when first asked."""
+async def open_redis_buckets(url: str, timeout_s: float = TIMEOUT_S) -> AsyncIterator[RedisBuckets]:
+    """Yield buckets in the server at ``url``, connected to when first asked; an answer may take ``timeout_s``."""
     # One attempt: whoever asks has something better to do than to wait.
-    redis = Redis.from_url(url, socket_connect_timeout=TIMEOUT_S, retry=Retry(NoBackoff(), 0))
+    pool = ConnectionPool.from_url(
+        url,
+        max_connections=1,
+        socket_timeout=timeout_s,
+        socket_connect_timeout=timeout_s,
+        retry=Retry(NoBackoff(), 0),
+        driver_info=None,  # naming the client to the server looks its version up on disk
+        maint_notifications_config=MaintNotificationsConfig(enabled=False),
+    )
+    redis = Redis.from_pool(pool)
     try:
-        buckets = RedisBuckets(redis)
+        buckets = RedisBuckets(redis, timeout_s)
         async with asyncio.TaskGroup() as tasks:
             carrying = tasks.create_task(buckets.run(), name="rate limits")
             try:

@@ -15,7 +15,7 @@ from nearby.ports import Clock
 from social_graph.changes import UNNUMBERED, append
 from social_graph.database import Database
 from social_graph.locks import hold
-from social_graph.passwords import Passwords
+from social_graph.passwords import NO_PASSWORD, Passwords
 from social_graph.refresh_tokens import Grant, end_families, start_family
 from social_graph.schema import users
 from social_graph.users import Person, is_handle
@@ -65,7 +65,7 @@ class Credentials:
         """
         query = select(users.c.id, users.c.password_hash).where(users.c.handle == handle)
         rows = await self._database.rows(query) if is_handle(handle) else []
-        if not rows:
+        if not rows or rows[0].password_hash == NO_PASSWORD:
             await self._passwords.verify_nobody(password)
             return None
         row = rows[0]

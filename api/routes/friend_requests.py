@@ -38,7 +38,11 @@ _BEFRIENDED: dict[int | str, dict[str, Any]] = {
 async def ask(
     services: ServicesDep, caller: Caller, body: NewFriendRequest, response: Response
 ) -> SentRequestBody | FriendBody:
-    """Ask somebody for friendship. 409 ``request_to_self``, ``already_friends``, ``request_exists``."""
+    """Ask somebody for friendship. 404 ``user_not_found``: nobody, or one of us has blocked the other.
+
+    409 ``request_to_self``, ``already_friends``, ``request_exists``, ``too_many_friends``; 429
+    ``too_many_requests_today``.
+    """
     addressee = await _addressee(services, caller.user_id, body)
     outcome = await services.graph.requests.send(caller.user_id, addressee)
     if isinstance(outcome, FriendRequest):
@@ -72,9 +76,12 @@ async def list_requests(
     )
 
 
-@router.post("/{request_id}/accept", responses=documented(401, 403, 404))
+@router.post("/{request_id}/accept", responses=documented(401, 403, 404, 409))
 async def accept(services: ServicesDep, caller: Caller, request_id: UUID) -> FriendBody:
-    """Accept a request to me. 403 ``not_addressee`` for my own, 404 ``request_not_found`` for any other."""
+    """Accept a request to me. 403 ``not_addressee`` for my own, 404 ``request_not_found`` for any other.
+
+    409 ``too_many_friends``, on either side.
+    """
     befriended = await services.graph.requests.accept(caller.user_id, str(request_id))
     await services.announcer.announce(befriended.changes)
     return FriendBody.of_friend(befriended.friend)

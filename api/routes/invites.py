@@ -1,7 +1,4 @@
-"""``/v1/invites``: links that make whoever holds one a friend.
-
-A token travels in bodies and, in a link, after ``#``: never in what a server or a log gets to see of a URL.
-"""
+"""``/v1/invites``: making, showing and revoking links that make whoever holds one a friend."""
 
 from __future__ import annotations
 
@@ -12,9 +9,8 @@ from fastapi import APIRouter, Query, Response
 
 from api.auth import Caller
 from api.cursors import InstantPosition, decode_cursor, encode_cursor
-from api.invite_schemas import InvitationBody, InviteBody, InvitePageBody, InviteToken, InviteWish, NewInviteBody
+from api.invite_schemas import InviteBody, InvitePageBody, InviteWish, NewInviteBody
 from api.problems import documented
-from api.schemas import FriendBody
 from api.services import ServicesDep
 
 router = APIRouter(prefix="/v1/invites", tags=["invites"])
@@ -42,24 +38,6 @@ async def list_invites(
         items=[InviteBody.of(invite) for invite in page.invites],
         next_cursor=None if page.next_after is None else encode_cursor(page.next_after),
     )
-
-
-@router.post("/look-up", responses=documented(401, 404))
-async def look_up_invite(services: ServicesDep, caller: Caller, body: InviteToken) -> InvitationBody:
-    """Show who invites me, before I accept. 404 ``invite_not_found``: unknown, expired, used up or revoked."""
-    invitation = await services.graph.invites.look_up(caller.user_id, body.token.get_secret_value())
-    return InvitationBody.of(invitation)
-
-
-@router.post("/accept", responses=documented(401, 404, 409))
-async def accept_invite(services: ServicesDep, caller: Caller, body: InviteToken) -> FriendBody:
-    """Become a friend of who made the invite. 404 ``invite_not_found``.
-
-    409 ``request_to_self``, ``already_friends``, ``too_many_friends``; the invite is then not used.
-    """
-    befriended = await services.graph.invites.accept(caller.user_id, body.token.get_secret_value())
-    await services.announcer.announce(befriended.changes)
-    return FriendBody.of_friend(befriended.friend)
 
 
 @router.get("/{invite_id}", responses=documented(401, 404))

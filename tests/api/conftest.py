@@ -96,7 +96,7 @@ async def services(
         open_cache(valkey.url, 600) as cache,
         open_stream(valkey.url, 100_000) as stream,
         open_store(f"sqlite:///{tmp_path / 'history.db'}", 90, clock) as history,
-        open_limiter(valkey.url, time.monotonic) as limiter,
+        open_limiter(valkey.url, time.monotonic, timeout_s=60) as limiter,
     ):
         yield Services(
             graph=graph,
