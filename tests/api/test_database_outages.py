@@ -49,6 +49,11 @@ async def _answers(stack: Stack, user: User) -> list[httpx.Response]:
         return await asyncio.gather(
             *(stack.get(path, user) for path in ("/v1/me", "/v1/friends", "/v1/me/sharing") * 2),
             stack.put("/v1/me/sharing", user, {"state": "paused"}),
+            stack.put("/v1/me/history-settings", user, {"retention": "1_day"}),
+            stack.post("/v1/me/exports", user),
+            stack.post("/v1/locations", user, {"location": {"lat": 1, "lon": 2}}),
+            stack.delete("/v1/me/history", user),
+            stack.delete("/v1/me", user),
             stack.public.post("/v1/users", json={"handle": "eve", "password": PASSWORD, "display_name": "Eve"}),
             stack.public.post("/v1/tokens", json={"handle": user.handle, "password": PASSWORD}),
             stack.internal.post("/internal/v1/friend-lists", headers=service_headers(), json=lists),

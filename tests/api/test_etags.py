@@ -5,7 +5,9 @@ import pytest
 from tests.api.stack import Stack, assert_problem
 
 
-@pytest.mark.parametrize("path", ["/v1/me", "/v1/friends", "/v1/me/sharing", "/v1/blocks", "/openapi.json"])
+@pytest.mark.parametrize(
+    "path", ["/v1/me", "/v1/friends", "/v1/me/sharing", "/v1/me/history-settings", "/v1/blocks", "/openapi.json"]
+)
 async def test_who_has_the_answer_already_is_told_so(stack: Stack, path: str) -> None:
     ann, bob = await stack.users("ann", "bob")
     await stack.befriend(ann, bob)
@@ -56,3 +58,29 @@ async def test_a_name_is_changed_only_if_it_is_the_one_that_was_read(stack: Stac
     answer = await stack.public.patch("/v1/me", headers=headers, json={"display_name": "Annika"})
     assert_problem(answer, 412, "precondition_failed")
     assert (await stack.get("/v1/me", ann)).json()["display_name"] == "Anna"
+
+
+async def test_a_retention_is_set_only_if_it_is_the_one_that_was_read(stack: Stack) -> None:
+    ann = await stack.user("ann")
+    path = "/v1/me/history-settings"
+    headers = {**ann.headers, "If-Match": (await stack.get(path, ann)).headers["etag"]}
+    assert (await stack.public.put(path, headers=headers, json={"retention": "1_day"})).status_code == 200
+    for retention in ("1_day", "live_only"):
+        answer = await stack.public.put(path, headers=headers, json={"retention": retention})
+        assert_problem(answer, 412, "precondition_failed")
+    assert (await stack.get(path, ann)).json() == {"retention": "1_day"}
+
+
+async def test_a_grant_is_changed_only_if_it_is_the_one_that_was_read(stack: Stack) -> None:
+    ann, bob = await stack.users("ann", "bob")
+    await stack.befriend(ann, bob)
+    path = f"/v1/friends/{bob.user_id}/history-grant"
+    anything = {**ann.headers, "If-Match": "*"}
+    assert_problem(await stack.public.put(path, headers=anything, json={}), 412, "precondition_failed")
+    assert_problem(await stack.get(path, ann), 404, "grant_not_found")
+    await stack.put(path, ann, {"until_ms": stack.clock() + 1_000})
+    headers = {**ann.headers, "If-Match": (await stack.get(path, ann)).headers["etag"]}
+    assert (await stack.public.put(path, headers=headers, json={})).status_code == 200
+    answer = await stack.public.put(path, headers=headers, json={"until_ms": stack.clock() + 5_000})
+    assert_problem(answer, 412, "precondition_failed")
+    assert (await stack.get(path, ann)).json()["until_ms"] is None

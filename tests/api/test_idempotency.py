@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 
 import httpx
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from nearby.errors import StoreUnavailable
 from social_graph.requests import FriendRequests
 from tests.api.stack import Json, Stack, User, assert_problem
+from tests.social_graph import raw
 
 KEY = "4c1b2f0e-0000-4000-8000-00000000beef"
 
@@ -114,3 +116,31 @@ async def test_reads_and_requests_without_a_user_take_no_notice_of_a_key(stack: 
         body = {"handle": "ann", "password": "not the password"}
         answer = await stack.public.post("/v1/tokens", headers={"Idempotency-Key": KEY}, json=body)
         assert_problem(answer, 401, "invalid_credentials")
+
+
+async def test_an_export_asked_for_again_is_the_same_though_a_newer_one_replaced_it(stack: Stack) -> None:
+    ann = await stack.user("ann")
+    first = await _write(stack, ann, "/v1/me/exports")
+    await stack.delete("/v1/me/history", ann)
+    assert (await stack.post("/v1/me/exports", ann)).json()["export_id"] != first.json()["export_id"]
+    again = await _write(stack, ann, "/v1/me/exports")
+    assert (again.status_code, again.content) == (202, first.content)
+    assert again.headers["idempotency-replayed"] == "true"
+
+
+async def test_a_deletion_of_the_account_sent_again_finds_nobody(stack: Stack, database_url: str) -> None:
+    ann = await stack.user("ann")
+    assert (await _write(stack, ann, "/v1/me", method="DELETE")).status_code == 202
+    assert_problem(await _write(stack, ann, "/v1/me", method="DELETE"), 401, "not_authenticated")
+    assert await raw.scalar(database_url, "SELECT count(*) FROM idempotency_keys") == 0
+
+
+async def test_what_is_stored_does_not_let_a_password_be_guessed(stack: Stack, database_url: str) -> None:
+    """Neither the key nor the request is there, in the clear or as a hash of what can be guessed."""
+    ann = await stack.user("ann")
+    body = {"display_name": "Ann Again"}
+    await _write(stack, ann, "/v1/me", dict(body), method="PATCH")
+    [stored] = [line for line in (await raw.dump(database_url)).splitlines() if line.startswith("idempotency_keys")]
+    request = b"PATCH /v1/me?\n" + httpx.Request("PATCH", "http://api", json=body).content
+    assert hashlib.sha256(request).hexdigest() not in stored
+    assert KEY not in stored

@@ -84,6 +84,23 @@ async def test_S9_log_ins_are_limited_by_handle_from_wherever_they_come(stack: S
     assert (await attempt("192.0.2.9", "bob")).status_code == 401
 
 
+async def test_S9_a_password_cannot_be_guessed_by_deleting_the_account(stack: Stack) -> None:
+    ann = await stack.user("ann")
+    wrong = {"password": "not the password"}
+    limit(stack, log_ins=2)
+    for _ in range(2):
+        assert_problem(await stack.delete("/v1/me", ann, dict(wrong)), 403, "wrong_password")
+    _assert_limited(await stack.delete("/v1/me", ann, dict(wrong)), "log-ins")
+    limit(stack, log_ins=0, log_ins_per_handle=3)
+    for _ in range(2):
+        assert_problem(await stack.delete("/v1/me", ann, dict(wrong)), 403, "wrong_password")
+    log_in = {"handle": "ann", "password": "not the password"}
+    assert_problem(await stack.public.post("/v1/tokens", json=log_in), 401, "invalid_credentials")
+    assert_problem(await stack.delete("/v1/me", ann, {"password": PASSWORD}), 429, "rate_limited")
+    assert_problem(await stack.public.post("/v1/tokens", json=log_in), 429, "rate_limited")
+    assert (await stack.delete("/v1/me", ann)).status_code == 202, "without a password there is nothing to guess"
+
+
 async def test_S9_sign_ups_are_limited_by_address_and_a_client_cannot_invent_one(stack: Stack) -> None:
     limit(stack, sign_ups=1)
 
