@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -10,9 +11,11 @@ from fastapi import Depends, Request
 from api.announcer import Announcer
 from api.eraser import Eraser
 from api.gateways import Gateways
+from api.rates import Rates
 from api.reports import Reports
 from nearby.ports import Clock, HistoryStore, LocationCache
 from nearby.tokens import TokenKeys
+from rate_limits.limiter import Limiter
 from social_graph.graph import SocialGraph
 
 
@@ -31,6 +34,10 @@ class Services:
     clock: Clock
     access_token_lifetime_s: int
     default_radius_m: float
+    limiter: Limiter
+    rates: Rates
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
+    invite_link_base: str = "nearby://invite"
 
 
 def _services(request: Request) -> Services:

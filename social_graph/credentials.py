@@ -14,10 +14,11 @@ from nearby.model import UserId
 from nearby.ports import Clock
 from social_graph.changes import UNNUMBERED, append
 from social_graph.database import Database
-from social_graph.passwords import Passwords
+from social_graph.locks import hold
+from social_graph.passwords import NO_PASSWORD, Passwords
 from social_graph.refresh_tokens import Grant, end_families, start_family
 from social_graph.schema import users
-from social_graph.users import Person
+from social_graph.users import Person, is_handle
 
 
 class Credentials:
@@ -63,11 +64,11 @@ class Credentials:
             StoreUnavailable: the database failed, or too many passwords wait to be checked.
         """
         query = select(users.c.id, users.c.password_hash).where(users.c.handle == handle)
-        async with self._database.read() as connection:
-            row = (await connection.execute(query)).one_or_none()
-        if row is None:
+        rows = await self._database.rows(query) if is_handle(handle) else []
+        if not rows or rows[0].password_hash == NO_PASSWORD:
             await self._passwords.verify_nobody(password)
             return None
+        row = rows[0]
         if not await self._passwords.verify(row.password_hash, password):
             return None
         return await self._grant(UserId(row.id), row.password_hash)
@@ -79,6 +80,7 @@ class Credentials:
             users.c.id == user_id, users.c.password_hash == password_hash
         )
         async with self._database.write() as connection:
+            await hold(connection, user_id)
             valid_from_ms = await connection.scalar(unchanged)
             if valid_from_ms is None:
                 return None
@@ -93,6 +95,7 @@ class Credentials:
         """
         password_hash = await self._passwords.hash(password)
         async with self._database.write() as connection:
+            await hold(connection, user_id)
             await connection.execute(update(users).where(users.c.id == user_id).values(password_hash=password_hash))
             return await self._revoke(connection, user_id, issued_at_ms)
 
@@ -106,6 +109,7 @@ class Credentials:
             StoreUnavailable: the database failed.
         """
         async with self._database.write() as connection:
+            await hold(connection, user_id)
             return await self._revoke(connection, user_id, issued_at_ms)
 
     async def _revoke(self, connection: AsyncConnection, user_id: UserId, issued_at_ms: int) -> list[Change]:
@@ -124,6 +128,5 @@ class Credentials:
         Raises:
             StoreUnavailable: the database failed.
         """
-        async with self._database.read() as connection:
-            found = await connection.scalar(select(users.c.tokens_valid_from_ms).where(users.c.id == user_id))
+        found = await self._database.scalar(select(users.c.tokens_valid_from_ms).where(users.c.id == user_id))
         return None if found is None else int(found)

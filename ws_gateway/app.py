@@ -87,7 +87,7 @@ async def main(environ: Mapping[str, str]) -> None:
             gateway.batches.run(),
             gateway.refresher.run(),
             gateway.refresher.patrol(router.reachable, settings.limits.report_interval_s),
-            feed.follow(directory, gateway.apply),
+            feed.follow(directory, gateway.apply, gateway.start_over),
             gateway.sightings.run(directory),
             follow(gateway.cache_clock, cache),
             upkeep.sweep(gateway),

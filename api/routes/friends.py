@@ -8,7 +8,7 @@ from uuid import UUID
 from fastapi import APIRouter, Query
 
 from api.auth import Caller
-from api.cursors import decode_cursor, encode_cursor
+from api.cursors import IdPosition, decode_cursor, encode_cursor
 from api.problems import documented
 from api.schemas import FriendBody, FriendPageBody, user_id_of
 from api.services import ServicesDep
@@ -25,7 +25,7 @@ async def list_friends(
     cursor: Annotated[str | None, Query(max_length=200)] = None,
 ) -> FriendPageBody:
     """List my friends, ordered by user id."""
-    after = None if cursor is None else UserId(decode_cursor(cursor, str))
+    after = None if cursor is None else UserId(decode_cursor(cursor, IdPosition))
     page = await services.graph.friendships.page(caller.user_id, limit, after)
     return FriendPageBody(
         items=[FriendBody.of_friend(friend) for friend in page.friends],

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Response
 
 from api.auth import Caller
 from api.problems import Problem, documented
+from api.rates import limit_log_ins
 from api.schemas import LogIn, Refresh, TokensBody
 from api.services import Services, ServicesDep
 from social_graph.refresh_tokens import Grant
@@ -19,6 +20,7 @@ _NO_STORE = {"Cache-Control": "no-store"}
 @router.post("", responses=documented(401))
 async def log_in(services: ServicesDep, body: LogIn, response: Response) -> TokensBody:
     """Log in. 401 ``invalid_credentials``, whichever of the two is wrong."""
+    await limit_log_ins(services.rates, services.limiter, body.handle)
     grant = await services.graph.credentials.log_in(body.handle, body.password.get_secret_value())
     if grant is None:
         raise Problem(401, "invalid_credentials", "the handle or the password is wrong")

@@ -72,7 +72,7 @@ async def test_the_process_serves_three_ports_and_ends_in_order(
             assert "nearby_api_requests_total" in (await client.get(f"{member.admin_url}/metrics")).text
             headers = {"Authorization": f"Bearer {SERVICE_TOKEN.value}"}
             internal = f"{member.details['internal_url']}/internal/v1/changes"
-            assert (await client.get(internal, headers=headers)).json() == {"changes": [], "latest": 0}
+            assert (await client.get(internal, headers=headers)).json() == {"changes": [], "latest": 0, "pruned_to": 0}
         process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(START_TIMEOUT_S):
             _, stderr = await process.communicate()

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +9,7 @@ import pytest
 from social_graph.graph import SocialGraph, open_social_graph
 from social_graph.upgrade import upgrade
 from tests.social_graph.clock import HeldClock
+from tests.support.postgresql import PostgresServer
 
 REFRESH_LIFETIME_S = 3_600
 
@@ -20,11 +21,33 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def empty_postgresql_database(shared_postgresql: PostgresServer) -> str:
+    """The name of a database at head, to be used as a template."""
+    name = shared_postgresql.create_database()
+    upgrade(shared_postgresql.url(name))
+    return name
+
+
 @pytest.fixture
-def database_url(empty_database: Path, tmp_path: Path) -> str:
+def sqlite_url(empty_database: Path, tmp_path: Path) -> str:
     path = tmp_path / "users.db"
     shutil.copy(empty_database, path)
     return f"sqlite:///{path}"
+
+
+@pytest.fixture
+def postgresql_url(shared_postgresql: PostgresServer, empty_postgresql_database: str) -> Iterator[str]:
+    name = shared_postgresql.create_database(empty_postgresql_database)
+    yield shared_postgresql.url(name)
+    shared_postgresql.drop_database(name)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """An empty database at head, once on each of the two servers."""
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
 
 
 @pytest.fixture
