@@ -85,14 +85,19 @@ async def open_cassandra(
         SettingsError: a file for TLS cannot be used.
     """
     store = CassandraHistoryStore(address, settings, retention_ms, clock)
-    async with asyncio.TaskGroup() as tasks:
-        connecting = tasks.create_task(store.stay_connected(), name="stay connected to the history store")
-        try:
-            with contextlib.suppress(StoreUnavailable):
-                await store.connected(FIRST_CONNECTION_S)
-            yield store
-        finally:
-            connecting.cancel()
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            connecting = tasks.create_task(store.stay_connected(), name="stay connected to the history store")
+            try:
+                await store.tried(FIRST_CONNECTION_S)
+                yield store
+            finally:
+                connecting.cancel()
+    except BaseExceptionGroup as group:
+        # What callers raise comes out as it is: of the group they know nothing.
+        if len(group.exceptions) > 1:
+            raise
+        raise group.exceptions[0] from None
 
 
 class CassandraHistoryStore:
@@ -133,7 +138,7 @@ class CassandraHistoryStore:
             finally:
                 self._opened = None
 
-    async def connected(self, within_s: float) -> None:
+    async def tried(self, within_s: float) -> None:
         """Return after the first attempt to connect, however it went, or after ``within_s`` seconds."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within_s):

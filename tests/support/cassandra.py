@@ -17,7 +17,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from cassandra.cluster import Cluster
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile
+from cassandra.policies import WhiteListRoundRobinPolicy
 
 from tests.support.jvm.java import classpath, java17
 from tests.support.valkey import _DIE_WITH_PARENT
@@ -178,7 +179,10 @@ class CassandraNode:
     def query(self, statement: str) -> list[tuple[object, ...]]:
         """Run ``statement`` and return the rows. Blocks; for what a test must look at behind our back."""
         with ExitStack() as closing:
-            cluster = Cluster([self.host], port=self.port)
+            profile = ExecutionProfile(load_balancing_policy=WhiteListRoundRobinPolicy([self.host]))
+            cluster = Cluster(
+                [self.host], port=self.port, protocol_version=5, execution_profiles={EXEC_PROFILE_DEFAULT: profile}
+            )
             closing.callback(cluster.shutdown)
             return [tuple(row) for row in cluster.connect().execute(statement, timeout=60)]
 
