@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterable
 
@@ -11,6 +12,13 @@ from nearby.errors import StoreUnavailable
 from nearby.model import UserId
 from nearby.ports import PubSub
 from social_graph.graph import SocialGraph
+
+WRITING_TURNS = 2
+"""Turns of the event loop until what was published is with the kernel, and so outlives this process.
+
+The connections to the shards write once per turn, and the loop may hand that over at the end of the next. Without
+waiting for it, an answer could overtake what it acknowledges.
+"""
 
 _log = logging.getLogger(__name__)
 
@@ -31,6 +39,8 @@ class Announcer:
             payload = encode(change)
             for user_id in await self._audience(change):
                 self._pubsub.publish(control_channel(user_id), payload)
+        for _ in range(WRITING_TURNS):
+            await asyncio.sleep(0)
 
     async def _audience(self, change: Change) -> tuple[UserId, ...]:
         if not isinstance(change, SharingChanged):

@@ -170,6 +170,15 @@ async def freeze_a_shard(stack: Stack) -> None:
 async def kill_the_api(stack: Stack) -> None:
     old = stack.kill("api")
     await stack.restarted("api", old, within_s=60)
+    async with httpx.AsyncClient(trust_env=False) as http:
+
+        async def is_ready() -> bool:
+            try:
+                return (await http.get(f"{stack.api_admin_url}/readyz")).is_success
+            except httpx.HTTPError:
+                return False
+
+        await eventually(is_ready, within_s=60)
 
 
 @pytest.mark.parametrize(
