@@ -11,6 +11,7 @@ from sqlalchemy import String
 from nearby.changes import Change, FriendshipChanged, TokensRevoked
 from nearby.errors import Conflict, NotFound
 from nearby.model import UserId
+from nearby.sharing import CircleRule, Tier
 from social_graph.erasures import MAX_WAITING_RANGES, Erasure, Erasures
 from social_graph.graph import SocialGraph, open_social_graph
 from social_graph.rights_schema import metadata
@@ -27,6 +28,8 @@ NOT_OF_USERS = {
     ("erasures", "id"),
     ("exports", "id"),
     ("export_parts", "export_id"),
+    ("circles", "id"),
+    ("circle_members", "circle_id"),
 }
 # Tables without such a column, and why nobody can be found in them.
 OF_NOBODY = {"feed_head": "numbers", "export_parts": "hang on an export, which hangs on its user"}
@@ -52,6 +55,9 @@ async def _live_a_full_life(graph: SocialGraph) -> UserId:
     await graph.blocks.block(eve, ann)
     await graph.invites.create(ann, 1, 60)
     await graph.idempotency_keys.claim(ann, "key", "fingerprint")
+    for owner, member in ((ann, bob), (bob, ann)):
+        circle = await graph.circles.create(owner, "near ones", CircleRule(Tier.APPROXIMATE))
+        await graph.circles.add(owner, circle.circle_id, member)
     await graph.erasures.set_retention(ann, 60)
     await graph.history_grants.give(ann, bob, None)
     await graph.history_grants.give(bob, ann, None)
