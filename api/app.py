@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from prometheus_client import CollectorRegistry
 
 from api.announcer import Announcer
+from api.bans import Bans
 from api.eraser import Eraser
 from api.explain import Explainer
 from api.exporter import Exporter
@@ -62,12 +63,13 @@ async def main(environ: Mapping[str, str]) -> None:
     registry = CollectorRegistry()
     async with AsyncExitStack() as parts:
         stop = await parts.enter_async_context(stop_signals())
-        explainer = Explainer()
-        admin = admin_app(registry, readiness.not_ready, [explain_route(explainer.explain, settings.admin_token)])
+        explainer, bans = Explainer(), Bans(settings.admin_token)
+        routes = [explain_route(explainer.explain, settings.admin_token), bans.route()]
+        admin = admin_app(registry, readiness.not_ready, routes)
         admin_url = await parts.enter_async_context(serve(admin, settings.host, settings.admin_port))
         discovery = await parts.enter_async_context(open_discovery(settings.process.discovery))
         router = await parts.enter_async_context(_router(settings))
-        services = explainer.services = await _open_services(parts, settings, router)
+        services = explainer.services = bans.services = await _open_services(parts, settings, router)
         tasks = (
             router.follow(discovery.watch_ring()),
             services.gateways.follow(discovery),

@@ -9,6 +9,7 @@ import typer
 from cli.drain.command import drain
 from cli.explain.command import explain
 from cli.gateways.command import gateways
+from cli.history.command import history
 from cli.ring.command import ring
 from cli.simulate.command import simulate
 from cli.up.command import up
@@ -70,6 +71,7 @@ def nearby(
       nearby up --simulate       … with a crowd in it
       nearby simulate --help     let people walk through a stack that runs already
       nearby ring show           the pub/sub servers, and how to add, remove or replace one
+      nearby history lag         what waits to be stored in the history
       nearby gateways            what the gateways are doing
       nearby drain --help        take one out of service
       nearby explain --help      why somebody does not see a friend
@@ -79,6 +81,7 @@ def nearby(
 main.command()(up)
 main.command(epilog=_SIMULATE_EXAMPLES)(simulate)
 main.add_typer(ring, name="ring")
+main.add_typer(history, name="history")
 main.command(epilog=_GATEWAYS_EXAMPLES)(gateways)
 main.command(epilog=_DRAIN_EXAMPLES)(drain)
 main.command(epilog=_EXPLAIN_EXAMPLES)(explain)

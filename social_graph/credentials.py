@@ -9,8 +9,8 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from nearby.changes import Change, TokensRevoked
-from nearby.errors import Conflict
-from nearby.model import UserId
+from nearby.errors import Conflict, NotAllowed
+from nearby.model import MAX_SEQ, UserId
 from nearby.ports import Clock
 from social_graph.changes import UNNUMBERED, append
 from social_graph.database import Database
@@ -18,7 +18,10 @@ from social_graph.locks import hold
 from social_graph.passwords import NO_PASSWORD, Passwords
 from social_graph.refresh_tokens import Grant, end_families, start_family
 from social_graph.schema import users
-from social_graph.users import Person, is_handle
+from social_graph.users import Person, find_person, is_handle
+
+_NEVER_MS = MAX_SEQ
+"""From when on the tokens of somebody who is banned are good."""
 
 
 class Credentials:
@@ -61,6 +64,7 @@ class Credentials:
         Both take the same time.
 
         Raises:
+            NotAllowed: ``banned``.
             StoreUnavailable: the database failed, or too many passwords wait to be checked.
         """
         query = select(users.c.id, users.c.password_hash).where(users.c.handle == handle)
@@ -84,6 +88,8 @@ class Credentials:
             valid_from_ms = await connection.scalar(unchanged)
             if valid_from_ms is None:
                 return None
+            if valid_from_ms == _NEVER_MS:
+                raise NotAllowed("banned", "this account is banned")
             token = await start_family(connection, user_id, now_ms, self._refresh_lifetime_s)
         return Grant(user_id, token, max(now_ms, valid_from_ms))
 
@@ -122,6 +128,32 @@ class Credentials:
         await end_families(connection, user_id)
         return [await append(connection, TokensRevoked(UNNUMBERED, user_id, valid_from_ms), now_ms)]
 
+    async def ban(self, user_id: UserId) -> list[Change]:
+        """Log ``user_id`` out everywhere and let nobody log in until :meth:`lift_ban`; return the changes to publish.
+
+        Raises:
+            NotFound: ``user_not_found``.
+            StoreUnavailable: the database failed.
+        """
+        async with self._database.write() as connection:
+            await hold(connection, user_id)
+            await _set_valid_from(connection, user_id, _NEVER_MS)
+            await end_families(connection, user_id)
+            return [await append(connection, TokensRevoked(UNNUMBERED, user_id, _NEVER_MS), self._clock())]
+
+    async def lift_ban(self, user_id: UserId) -> None:
+        """Let ``user_id`` log in again; tokens of before stay revoked. Nothing happens to who is not banned.
+
+        Raises:
+            NotFound: ``user_not_found``.
+            StoreUnavailable: the database failed.
+        """
+        async with self._database.write() as connection:
+            if await connection.scalar(select(users.c.tokens_valid_from_ms).where(users.c.id == user_id)) != _NEVER_MS:
+                await find_person(connection, user_id, user_id)
+                return
+            await _set_valid_from(connection, user_id, self._clock() + 1)
+
     async def valid_from_ms(self, user_id: UserId) -> int | None:
         """Return the instant (Unix milliseconds) before which access tokens are revoked; ``None``: no such user.
 
@@ -130,3 +162,8 @@ class Credentials:
         """
         found = await self._database.scalar(select(users.c.tokens_valid_from_ms).where(users.c.id == user_id))
         return None if found is None else int(found)
+
+
+async def _set_valid_from(connection: AsyncConnection, user_id: UserId, valid_from_ms: int) -> None:
+    await find_person(connection, user_id, user_id)
+    await connection.execute(update(users).where(users.c.id == user_id).values(tokens_valid_from_ms=valid_from_ms))

@@ -28,6 +28,10 @@ LEASE_S = 60
 _PREPARING, _READY = "preparing", "ready"
 _SECRETS = frozenset({"password_hash", "token_hash", "key_hash", "fingerprint", "answer"})
 """Columns that prove who one is, or that are encrypted, and say nothing about one."""
+_BY_OWNER = {"friendships": "user_id", "circle_members": "user_id"}
+"""Tables whose rows are their owner's word about a friend, which is not for that friend to know."""
+_WORD_OF_FRIENDS = {("friendships", "shows")}
+"""Columns of the owner's row that say what the friend has decided."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +174,8 @@ class Exports:
     async def holdings(self, user_id: UserId) -> dict[str, list[dict[str, object]]]:
         """Return the rows of every table that name ``user_id``, by table and column; without secrets.
 
+        What friends have decided about ``user_id`` is theirs: a friend who hides looks inactive.
+
         By the references that the schema declares, so that a table to come is not forgotten.
 
         Raises:
@@ -178,13 +184,23 @@ class Exports:
         found: dict[str, list[dict[str, object]]] = {}
         async with self._database.read() as connection:
             for table in metadata.sorted_tables:
-                mine = [column == user_id for column in table.columns if _names_a_user(column)]
+                mine = [column == user_id for column in table.columns if _is_mine(column)]
                 if not mine:
                     continue
-                shown = [column for column in table.columns if column.name not in _SECRETS]
+                shown = [column for column in table.columns if _may_be_told(column)]
                 rows = await connection.execute(select(*shown).where(or_(*mine)))
                 found[table.name] = [dict(row._mapping) for row in rows]  # noqa: SLF001 - SQLAlchemy's own name for it
         return found
+
+
+def _is_mine(column: Any) -> bool:
+    """Whether a row belongs to the user whom ``column`` names."""
+    owner = _BY_OWNER.get(column.table.name)
+    return bool(column.name == owner) if owner is not None else _names_a_user(column)
+
+
+def _may_be_told(column: Any) -> bool:
+    return column.name not in _SECRETS and (column.table.name, column.name) not in _WORD_OF_FRIENDS
 
 
 def _names_a_user(column: Any) -> bool:

@@ -15,7 +15,7 @@ from social_graph.database import Database, among
 from social_graph.plans import plan_in
 from social_graph.rights_schema import history_settings
 from social_graph.schema import friendships, users
-from social_graph.sharing import LIMIT_COLUMNS, Said, said_of
+from social_graph.sharing import LIMIT_COLUMNS, said_of
 
 MAX_USERS = 1000
 """Users per call, well below the number of parameters that either database takes in one statement."""
@@ -54,16 +54,19 @@ class FriendLists:
             edges_query = _EDGES.where(among(connection, friendships.c.user_id, user_ids))
             edges: defaultdict[str, list[FriendEdge]] = defaultdict(list)
             # Unpacking, because looking columns up by name takes longer than all the rest.
-            for owner_id, friend_id, shows, sees, switch_sequence, *said in await connection.execute(edges_query):
-                edges[owner_id].append(_edge(friend_id, shows, sees, switch_sequence, said_of(*said, now_ms=now_ms)))
+            rows = await connection.execute(edges_query)
+            for owner_id, friend_id, shows, sees, sequence_of_switch, paused, until_ms, windows, zone in rows:
+                if paused or not (shows is sees is windows is None):
+                    said = said_of(paused, until_ms, windows, zone, now_ms=now_ms)
+                    plans = plan_in(shows), plan_in(sees)
+                    edge = FriendEdge(friend_id, said.sharing, sequence_of_switch, said.limits, *plans)
+                else:
+                    edge = FriendEdge(friend_id, True, sequence_of_switch)
+                edges[owner_id].append(edge)
         return [
             _list_of(owners[user_id], sequence, tuple(edges[user_id]), now_ms) if user_id in owners else None
             for user_id in user_ids
         ]
-
-
-def _edge(friend_id: UserId, shows: str | None, sees: str | None, switch_sequence: int, said: Said) -> FriendEdge:
-    return FriendEdge(friend_id, said.sharing, switch_sequence, said.limits, plan_in(shows), plan_in(sees))
 
 
 def _list_of(row: Row[*tuple[Any, ...]], sequence: int, friends: tuple[FriendEdge, ...], now_ms: int) -> FriendList:

@@ -52,7 +52,7 @@ class Audience:
     def let(self, friend_id: UserId, plan: TierPlan, *, new: bool) -> None:
         """Note how exactly ``friend_id`` may see this user."""
         self.count += new
-        if plan == EXACT:
+        if plan is EXACT or plan == EXACT:
             self.plans.pop(friend_id, None)
         else:
             self.plans[friend_id] = plan

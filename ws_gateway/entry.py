@@ -20,15 +20,15 @@ Vector = tuple[float, float, float]
 _encode = msgspec.json.Encoder().encode
 
 
+# Looking a member up on its enum takes longer than all else here that is done per friend.
+EXACT, APPROXIMATE, OFF = Tier.EXACT, Tier.APPROXIMATE, Tier.OFF
+
+
 def channel_of(user_id: UserId, tier: Tier) -> bytes:
     """Return the channel of ``user_id`` for those who see them at ``tier``; for ``OFF`` a name that is no channel."""
-    match tier:
-        case Tier.EXACT:
-            return location_channel(user_id)
-        case Tier.APPROXIMATE:
-            return approximate_channel(user_id)
-        case Tier.OFF:
-            return b"off:" + user_id.encode()
+    if tier is EXACT:
+        return location_channel(user_id)
+    return approximate_channel(user_id) if tier is APPROXIMATE else b"off:" + user_id.encode()
 
 
 class Said(NamedTuple):
@@ -49,9 +49,9 @@ class Entry:
 
     An approximate entry never holds anything exact, whatever it is given; one that is ``OFF`` never shows anything.
 
-    ``viewers`` tells for each whether their map shows this friend now. ``expires_at_ms`` is by the caller's clock, as
-    is ``heard_ms``, when this friend was last heard of. ``sharing``: what the friend ``said`` to everyone lets this
-    tier through, as of the last :meth:`judge`, which also sets ``ceiling``.
+    ``exact`` says whether ``tier`` is. ``viewers`` tells for each whether their map shows this friend now.
+    ``expires_at_ms`` is by the caller's clock, as is ``heard_ms``, when this friend was last heard of. ``sharing``:
+    what the friend ``said`` to everyone lets the tier through, by the last :meth:`judge`, which also sets ``ceiling``.
     ``fresh`` means that nothing published since the last reading of the cache can have been missed.
     """
 
@@ -59,6 +59,7 @@ class Entry:
         "_fragment",
         "ceiling",
         "channel",
+        "exact",
         "expires_at_ms",
         "expiry_second",
         "fresh",
@@ -72,33 +73,34 @@ class Entry:
         "viewers",
     )
 
-    def __init__(self, user_id: UserId, tier: Tier = Tier.EXACT) -> None:
+    def __init__(self, user_id: UserId, tier: Tier = EXACT) -> None:
         self.user_id = user_id
         self.tier = tier
+        self.exact = tier is EXACT
         self.channel = channel_of(user_id, tier)
         self.record: LocationRecord | None = None
         self.vector: Vector = (0.0, 0.0, 0.0)
         self.viewers: dict[Viewer, bool] = {}
         self.said = UNHEARD
-        self.ceiling = Tier.EXACT
-        self.sharing = tier is not Tier.OFF
+        self.ceiling = EXACT
+        self.sharing = tier is not OFF
         self.expires_at_ms = 0
         self.expiry_second = 0
         self.heard_ms = 0
-        self.fresh = tier is Tier.OFF
+        self.fresh = tier is OFF
         self._fragment: bytes | None = None
 
     def judge(self, now_ms: int) -> Decision:
         """Let what this friend said to everyone hold as of ``now_ms``; return what that is."""
         decision = ceiling(self.said.switched_on, self.said.limits, now_ms)
         self.ceiling = decision.tier
-        self.sharing = Tier.OFF < self.tier <= decision.tier
+        self.sharing = OFF < self.tier <= decision.tier
         return decision
 
     def show(self, record: LocationRecord | None, expires_at_ms: int) -> None:
         """Let ``record`` be this friend's location, ``None`` for unknown."""
         if record is not None:
-            if self.tier is not Tier.EXACT:
+            if not self.exact:
                 record = approximate(record)
             self.vector = unit_vector(record.lat_deg, record.lon_deg)
         self.record = record
@@ -111,7 +113,7 @@ class Entry:
         if self._fragment is None:
             record = self.record
             assert record is not None
-            precision = Precision.EXACT if self.tier is Tier.EXACT else Precision.APPROXIMATE
+            precision = Precision.EXACT if self.exact else Precision.APPROXIMATE
             fields: dict[str, object] = {
                 "user_id": self.user_id,
                 "lat": record.lat_deg,

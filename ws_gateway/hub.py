@@ -22,18 +22,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Protocol
 
+from nearby.channels import location_channel
 from nearby.geo import unit_vector
 from nearby.model import FriendEdge, FriendList, GoneReason, UserId
 from nearby.ports import Clock
 from nearby.record import LocationRecord
 from nearby.sharing import EXACT, NO_LIMITS, Limits, Tier
-from ws_gateway.entry import FROM_THE_START, UNHEARD, Entry, Said, channel_of
+from ws_gateway.entry import APPROXIMATE, FROM_THE_START, OFF, UNHEARD, Entry, Said, channel_of
 from ws_gateway.viewer import NOBODY, Viewer
 
 MAX_SWITCHES = 10_000
 """What users said to everyone, remembered: far more than is said while a friend list is on its way."""
 
 NEVER_MS = 2**63
+TIERS = tuple(Tier)
 
 
 class Channels(Protocol):
@@ -90,11 +92,23 @@ class Hub:
         viewer.audience.say(friends.sharing, friends.limits, friends.sequence)
         viewer.history_retention = (friends.sequence, friends.history_retention_s)
         entries = [self.add_friend(viewer, edge) for edge in friends.friends]
-        return [entry.channel for entry in entries if entry.tier is not Tier.OFF]
+        return [entry.channel for entry in entries if entry.tier is not OFF]
 
     def add_friend(self, viewer: Viewer, edge: FriendEdge) -> Entry:
         """Let ``viewer`` watch one more friend, at the tier at which they may; return the entry."""
         viewer.audience.let(edge.user_id, edge.sees, new=True)
+        entry = self.entries.get(location_channel(edge.user_id)) if edge.shows is EXACT else None
+        if entry is None or entry.ceiling is APPROXIMATE or edge.switch_sequence > entry.said.sequence:
+            entry = self._watch_new(viewer, edge)
+        else:  # as it mostly is: somebody here watches them already, and nothing special was said
+            entry.viewers[viewer] = False
+            viewer.friends[entry.user_id] = entry  # not a string of its own for each viewer
+        if viewer.live and entry.record is not None:
+            viewer.pending[entry] = None
+            self._enqueue(viewer)
+        return entry
+
+    def _watch_new(self, viewer: Viewer, edge: FriendEdge) -> Entry:
         if edge.shows is not EXACT:
             viewer.plans[edge.user_id] = edge.shows
         said = _said_in(edge)
@@ -104,12 +118,8 @@ class Hub:
             entry.said = said
             self._judge(entry)
         entry.viewers[viewer] = False
-        viewer.friends[edge.user_id] = entry
-        entry = self._place(viewer, edge.user_id, announce=False)
-        if viewer.live and entry.record is not None:
-            viewer.pending[entry] = None
-            self._enqueue(viewer)
-        return entry
+        viewer.friends[entry.user_id] = entry
+        return self._place(viewer, edge.user_id, announce=False)
 
     def change_friend(self, viewer: Viewer, edge: FriendEdge) -> None:
         """Let what is between ``viewer`` and a friend of theirs be as in ``edge``."""
@@ -131,24 +141,24 @@ class Hub:
         viewer.audience.forget(friend_id)
         self._timed_pairs.pop((viewer, friend_id), None)
         if self._forget(entry, viewer):
-            viewer.saw.add(friend_id)
+            viewer.saw[friend_id] = None
             viewer.gone[friend_id] = reason
             self._enqueue(viewer)
-        return None if entry.tier is Tier.OFF else entry.channel
+        return None if entry.tier is OFF else entry.channel
 
     def detach(self, viewer: Viewer) -> list[bytes]:
         """Forget ``viewer``, for good; return the channels to unsubscribe from."""
         entries = list(viewer.friends.values())
         for entry in entries:
             if self._forget(entry, viewer):
-                viewer.saw.add(entry.user_id)
+                viewer.saw[entry.user_id] = None
         for friend_id in viewer.plans:
             self._timed_pairs.pop((viewer, friend_id), None)
         viewer.friends.clear()
         viewer.pending.clear()
         viewer.live = False
         viewer.client = NOBODY  # who knows the viewer, and so would go only when the garbage collector finds them
-        return [entry.channel for entry in entries if entry.tier is not Tier.OFF]
+        return [entry.channel for entry in entries if entry.tier is not OFF]
 
     def _forget(self, entry: Entry, viewer: Viewer) -> bool:
         shown = entry.viewers.pop(viewer, False)
@@ -159,7 +169,7 @@ class Hub:
         return shown
 
     def _home(self, tier: Tier) -> dict[bytes, Entry]:
-        return self.hidden if tier is Tier.OFF else self.entries
+        return self.hidden if tier is OFF else self.entries
 
     def _entry(self, user_id: UserId, tier: Tier) -> Entry:
         """Return the entry of ``user_id`` at ``tier``, a new one if there is none; all of a user's say the same."""
@@ -175,8 +185,9 @@ class Hub:
         return entry
 
     def _entries_of(self, user_id: UserId) -> Iterator[Entry]:
-        for tier in Tier:
-            entry = self._home(tier).get(channel_of(user_id, tier))
+        for tier in TIERS:
+            home = self._home(tier)
+            entry = home.get(channel_of(user_id, tier)) if home else None
             if entry is not None:
                 yield entry
 
@@ -204,7 +215,7 @@ class Hub:
         for entry in entries:
             ceiling, sharing = entry.ceiling, entry.sharing
             self._judge(entry)
-            if (ceiling is Tier.APPROXIMATE) != (entry.ceiling is Tier.APPROXIMATE):
+            if (ceiling is APPROXIMATE) != (entry.ceiling is APPROXIMATE):
                 to_place.append(entry)
             if entry.sharing != sharing:
                 self._mark_viewers(entry)
@@ -234,20 +245,20 @@ class Hub:
             self._timed_pairs[viewer, friend_id] = until_ms
             self.next_ms = min(self.next_ms, until_ms)
         tier = plan.at(now_ms)
-        if old.ceiling is Tier.APPROXIMATE:
+        if old.ceiling is APPROXIMATE:
             tier = min(tier, old.ceiling)
         if tier is old.tier:
             return old
         new = self._entry(friend_id, tier)
         self._change_over(viewer, old, new)
-        if tier is Tier.OFF and new.viewers[viewer]:
+        if tier is OFF and new.viewers[viewer]:
             new.viewers[viewer] = False
-            viewer.saw.add(friend_id)
+            viewer.saw[friend_id] = None
             viewer.gone[friend_id] = GoneReason.NOT_SHARING if plan.openly else GoneReason.INACTIVE
         self._enqueue(viewer)
-        if announce and old.tier is not Tier.OFF:
+        if announce and old.tier is not OFF:
             self.channels.unwanted(old.channel)
-        if announce and tier is not Tier.OFF:
+        if announce and tier is not OFF:
             self.channels.wanted(new.channel)
         return new
 
@@ -256,7 +267,7 @@ class Hub:
         viewer.pending.pop(old, None)
         new.viewers[viewer] = self._forget(old, viewer)
         viewer.friends[new.user_id] = new
-        if new.tier is Tier.APPROXIMATE and old.record is not None and _is_newer(old.record, new.record):
+        if new.tier is APPROXIMATE and old.record is not None and _is_newer(old.record, new.record):
             # So that the same frame that takes the exact place away shows the cell, and time does not go back.
             self._take(new, old.record, old.expires_at_ms, old.heard_ms)
         if viewer.live and (new.record is not None or not new.sharing):

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from nearby.geo import EARTH_DIAMETER_M, HYSTERESIS, shown_distance_m, squared_chord_of
 from nearby.model import GoneReason, UserId
-from nearby.sharing import Tier, TierPlan
+from nearby.sharing import TierPlan
 from ws_gateway.audience import Audience
 from ws_gateway.entry import Entry, Vector
 
@@ -90,7 +90,7 @@ class Viewer:
         self.history_retention: tuple[int, int | None] = (0, None)
         self.touched: dict[UserId, int] = {}
         self.version = 0
-        self.saw: set[UserId] = set()
+        self.saw: dict[UserId, None] = {}
         self.set_radius(radius_m)
 
     def set_radius(self, radius_m: float) -> None:
@@ -112,7 +112,7 @@ class Viewer:
             if entry.record is None or not entry.sharing:
                 if shown:
                     entry.viewers[self] = False
-                    self.saw.add(entry.user_id)
+                    self.saw[entry.user_id] = None
                     gone[entry.user_id] = GoneReason.INACTIVE
                 continue
             fx, fy, fz = entry.vector
@@ -122,15 +122,14 @@ class Viewer:
             squared = fx * fx + fy * fy + fz * fz
             if squared <= (self._leave_squared if shown else self._enter_squared):
                 metres = EARTH_DIAMETER_M * asin(min(1.0, sqrt(squared) / 2))
-                exact = entry.tier is Tier.EXACT
-                distance_m = int(metres + 0.5) if exact else shown_distance_m(metres, exact=False)
+                distance_m = int(metres + 0.5) if entry.exact else shown_distance_m(metres, exact=False)
                 friends.append(b"%b%d}" % (entry.fragment, distance_m))
                 if not shown:
                     entry.viewers[self] = True
                     gone.pop(entry.user_id, None)
             elif shown:
                 entry.viewers[self] = False
-                self.saw.add(entry.user_id)
+                self.saw[entry.user_id] = None
                 gone[entry.user_id] = GoneReason.OUT_OF_RANGE
         return Changes(friends, gone)
 
@@ -140,7 +139,7 @@ class Viewer:
         self.gone.clear()
         for entry in self.friends.values():
             if entry.viewers[self]:
-                self.saw.add(entry.user_id)
+                self.saw[entry.user_id] = None
             entry.viewers[self] = False
         return self.changes(self.friends.values()).friends
 

@@ -17,9 +17,9 @@ router = APIRouter(prefix="/v1/tokens", tags=["tokens"])
 _NO_STORE = {"Cache-Control": "no-store"}
 
 
-@router.post("", responses=documented(401))
+@router.post("", responses=documented(401, 403))
 async def log_in(services: ServicesDep, body: LogIn, response: Response) -> TokensBody:
-    """Log in. 401 ``invalid_credentials``, whichever of the two is wrong."""
+    """Log in. 401 ``invalid_credentials``, whichever of the two is wrong; 403 ``banned``."""
     await limit_log_ins(services.rates, services.limiter, body.handle)
     grant = await services.graph.credentials.log_in(body.handle, body.password.get_secret_value())
     if grant is None:

@@ -18,7 +18,7 @@ from nearby.messages import SUBPROTOCOL
 from nearby_client import NearbyApi
 from tests.support.eventually import eventually
 from tests.support.gauges import metrics
-from tests.support.people import sign_up
+from tests.support.people import PASSWORD, sign_up
 from tests.support.seeding import seed
 from tests.support.stack import Gateway, running_stack
 
@@ -138,6 +138,40 @@ async def test_F22_a_log_out_ends_the_live_sockets_of_every_gateway_within_five_
             async with asyncio.timeout(5):
                 await asyncio.gather(one.socket.wait_closed(), two.socket.wait_closed())
             assert {one.socket.close_code, two.socket.close_code} == {4403}
+
+
+async def test_F22_a_ban_ends_the_live_sockets_of_every_gateway_within_five_seconds_and_lasts(tmp_path: Path) -> None:
+    async with running_stack(tmp_path) as stack, NearbyApi(stack.api_url) as api:
+        anna = await sign_up(api)
+        token = anna.account.access_token
+        assert token is not None
+        admin = {"Authorization": f"Bearer {stack.admin_token}", "X-Reason": "spam", "X-Actor": "op"}
+        path = f"/admin/v1/users/{anna.user_id}/ban"
+        async with (
+            listening(stack.gateways[0], token) as one,
+            listening(stack.gateways[1], token) as two,
+            httpx.AsyncClient(base_url=stack.api_admin_url, trust_env=False) as http,
+            httpx.AsyncClient(base_url=stack.api_url, trust_env=False) as public,
+        ):
+            await eventually(lambda: one.heard and two.heard)
+            mine = {"Authorization": f"Bearer {token}"}
+            log_in = {"handle": (await public.get("/v1/me", headers=mine)).json()["handle"], "password": PASSWORD}
+            assert (await http.post(path)).status_code == 401
+            assert (await http.post(path, headers={**admin, "X-Reason": ""})).status_code == 422
+            assert (await public.post(path, headers=admin)).status_code == 404
+            assert (await http.post(path, headers=admin)).status_code == 204
+            async with asyncio.timeout(5):
+                await asyncio.gather(one.socket.wait_closed(), two.socket.wait_closed())
+            assert {one.socket.close_code, two.socket.close_code} == {4403}
+            assert (await public.get("/v1/me", headers=mine)).status_code == 401
+            refused = await public.post("/v1/tokens", json=log_in)
+            assert (refused.status_code, refused.json()["code"]) == (403, "banned")
+            assert (await http.delete(path, headers=admin)).status_code == 204
+            assert (await public.post("/v1/tokens", json=log_in)).status_code == 200
+            logged = stack.log("api").splitlines()
+            lines = [json.loads(line.partition("audit audit ")[2]) for line in logged if "audit audit {" in line]
+        assert [line["outcome"] for line in lines] == ["unauthorized", "invalid_request", "banned", "lifted"]
+        assert {(line["actor"], line["reason"]) for line in lines[2:]} == {("op", "spam")}
 
 
 async def test_F22_a_socket_ends_with_its_token_on_every_gateway(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""``nearby history``: how the history is doing, in numbers; where anybody was is not among them."""
