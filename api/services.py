@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 
 from api.announcer import Announcer
 from api.gateways import Gateways
+from api.jwks import OutsideIssuer
 from api.rates import Rates
 from nearby.ports import Clock, HistoryStore, LocationCache
 from nearby.tokens import TokenKeys
@@ -34,6 +35,7 @@ class Services:
     rates: Rates
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
     invite_link_base: str = "nearby://invite"
+    outside_issuer: OutsideIssuer | None = None
 
 
 def _services(request: Request) -> Services:

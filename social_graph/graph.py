@@ -11,6 +11,7 @@ from social_graph.blocks import Blocks
 from social_graph.changes import ChangeFeed
 from social_graph.credentials import Credentials
 from social_graph.database import POOL_SIZE, TIMEOUT_S, open_database
+from social_graph.external_identities import ExternalIdentities
 from social_graph.friend_lists import FriendLists
 from social_graph.friendships import Friendships
 from social_graph.idempotency import IdempotencyKeys
@@ -38,6 +39,7 @@ class SocialGraph:
     blocks: Blocks
     invites: Invites
     idempotency_keys: IdempotencyKeys
+    external_identities: ExternalIdentities
 
 
 @asynccontextmanager
@@ -70,4 +72,5 @@ async def open_social_graph(
             Blocks(database, clock),
             Invites(database, clock, limits),
             IdempotencyKeys(database, clock, limits.idempotency_lifetime_s),
+            ExternalIdentities(database, clock, refresh_lifetime_s),
         )
