@@ -21,6 +21,7 @@ from api.explain import Explainer
 from api.exporter import Exporter
 from api.gateways import Gateways
 from api.internal import create_internal_app
+from api.jwks import open_outside_issuer
 from api.metrics import RequestMetrics
 from api.pauses import end_due_pauses
 from api.public import create_app
@@ -164,6 +165,7 @@ async def _open_services(parts: AsyncExitStack, settings: ApiSettings, router: R
         rates=Rates.of(settings.rates),
         trusted_proxies=settings.trusted_proxies,
         invite_link_base=settings.social.invite_link_base,
+        outside_issuer=await parts.enter_async_context(open_outside_issuer(settings.external_issuer, time.monotonic)),
     )
 
 

@@ -133,6 +133,23 @@ _IF_NONE_MATCH: Json = {
     "example": '"qJ8f2w0x"',
 }
 
+SOCKET: Json = {
+    "subprotocol": "nearby.v1.json",
+    "authorization": "Authorization: Bearer ACCESS_TOKEN",
+    "first_message": {"type": "location", "lat": 41.8827, "lon": -87.6233, "seq": 1},
+    "answers": ["welcome", "ack", "snapshot", "update"],
+}
+"""What to do with the URL that names a gateway (``x-websocket`` of that operation); docs/protocol.md has the rest."""
+
+DESCRIPTION = """\
+1. Sign up (`sign_up`) and log in (`log_in`); every other call carries `Authorization: Bearer ACCESS_TOKEN`.
+2. Make an invite (`create_invite`) and give its link to a friend, who accepts it (`accept_invite`), or ask somebody by
+   handle (`ask`), who accepts that (`accept`).
+3. Ask for a gateway (`gateway`) and open a WebSocket to its `url` with the subprotocol and the header that are in
+   `x-websocket` of that operation. Send the `first_message` with where you are, again every `report_interval_s` seconds
+   as the `welcome` says. The friends near you come as `snapshot` and `update`, or over REST (`nearby`).
+"""
+
 LINKS: dict[tuple[str, str], Json] = {
     ("sign_up", "201"): {
         "log_in": {"requestBody": {"handle": "$request.body#/handle", "password": "$request.body#/password"}},
@@ -192,6 +209,8 @@ def complete(document: Json) -> None:
     """Put into ``document`` what all operations share, and examples."""
     schemas = document["components"]["schemas"]
     schemas[_PROBLEM] = ProblemBody.model_json_schema() | {"title": _PROBLEM}
+    document["info"]["description"] = DESCRIPTION
+    document["paths"]["/v1/gateway"]["get"]["x-websocket"] = SOCKET
     for path, method, operation in operations(document):
         _complete_parameters(method, operation)
         _complete_responses(path, method, operation)

@@ -45,7 +45,7 @@ class Rates:
     def choose(self, method: str, path: str, identity: Identity) -> tuple[Policy, str]:
         """Return the policy for a request, and the subject whose requests are counted together."""
         match method, path:
-            case ("POST", "/v1/tokens") | ("DELETE", "/v1/me"):  # both check passwords
+            case ("POST", "/v1/tokens" | "/v1/tokens/exchange") | ("DELETE", "/v1/me"):  # these check credentials
                 return self.log_ins, identity.address
             case "POST", "/v1/users":
                 return self.sign_ups, identity.address

@@ -69,6 +69,12 @@ class Refresh(Request):
     refresh_token: Annotated[SecretStr, Field(max_length=200), AfterValidator(encodable)]
 
 
+class OutsideToken(Request):
+    """A token of the outside issuer: a signed JSON Web Token that names us as its audience."""
+
+    token: Annotated[SecretStr, Field(max_length=8192), AfterValidator(encodable)]
+
+
 class MeChange(Request):
     """What to change about oneself; a new password logs out everywhere."""
 

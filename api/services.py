@@ -11,6 +11,7 @@ from fastapi import Depends, Request
 from api.announcer import Announcer
 from api.eraser import Eraser
 from api.gateways import Gateways
+from api.jwks import OutsideIssuer
 from api.rates import Rates
 from api.reports import Reports
 from nearby.ports import Clock, HistoryStore, LocationCache
@@ -38,6 +39,7 @@ class Services:
     rates: Rates
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
     invite_link_base: str = "nearby://invite"
+    outside_issuer: OutsideIssuer | None = None
 
 
 def _services(request: Request) -> Services:

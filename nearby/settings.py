@@ -744,6 +744,44 @@ class RateSettings:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class ExternalIssuerSettings:
+    """An issuer outside whose tokens may be exchanged for ours; empty: none."""
+
+    issuer: str = setting(
+        "NEARBY_EXTERNAL_ISSUER",
+        str,
+        default="",
+        allowed="the `iss` of its tokens, or empty",
+        meaning="an outside issuer whose tokens `POST /v1/tokens/exchange` takes; empty: none",
+    )
+    audience: str = setting(
+        "NEARBY_EXTERNAL_AUDIENCE",
+        str,
+        default="",
+        allowed="the `aud` that its tokens have for us, or empty",
+        meaning="the audience that tokens of the outside issuer must name",
+    )
+    jwks_url: str = setting(
+        "NEARBY_EXTERNAL_JWKS_URL",
+        optional(url("https", "http")),
+        default="",
+        allowed="https://… (http://… on the way to a machine of ours), or empty",
+        meaning="where the outside issuer publishes its keys (RFC 7517)",
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse a part of what is needed.
+
+        Raises:
+            SettingsError: naming the first of the three that is missing.
+        """
+        names = ("NEARBY_EXTERNAL_ISSUER", "NEARBY_EXTERNAL_AUDIENCE", "NEARBY_EXTERNAL_JWKS_URL")
+        values = (self.issuer, self.audience, self.jwks_url)
+        if any(values) and not all(values):
+            raise SettingsError(names[values.index("")], "", "set, where another of the three is")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class SocialSettings:
     """What users may have and do, and for how long things are kept."""
 
@@ -844,6 +882,7 @@ class ApiSettings:
     )
     rates: RateSettings = group(RateSettings)
     social: SocialSettings = group(SocialSettings)
+    external_issuer: ExternalIssuerSettings = group(ExternalIssuerSettings)
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = _trusted_proxies()
     token_keys: TokenKeys = _token_keys()
     service_token: Secret = _service_token()

@@ -24,7 +24,7 @@ from social_graph.changes import UNNUMBERED, append, append_all
 from social_graph.database import Database, among
 from social_graph.friendships import endings
 from social_graph.locks import hold
-from social_graph.passwords import Passwords
+from social_graph.passwords import NO_PASSWORD, Passwords
 from social_graph.rights_schema import erasures, exports, history_settings
 from social_graph.schema import blocks, friendships, users
 from social_graph.users import user_not_found
@@ -122,7 +122,7 @@ class Erasures:
         found: str | None = await self._database.scalar(select(users.c.password_hash).where(users.c.id == user_id))
         if found is None:
             raise user_not_found()
-        if not await self._passwords.verify(found, password):
+        if found == NO_PASSWORD or not await self._passwords.verify(found, password):
             raise _wrong_password()
         return found
 

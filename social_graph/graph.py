@@ -14,6 +14,7 @@ from social_graph.credentials import Credentials
 from social_graph.database import POOL_SIZE, TIMEOUT_S, open_database
 from social_graph.erasures import Erasures
 from social_graph.exports import Exports
+from social_graph.external_identities import ExternalIdentities
 from social_graph.friend_lists import FriendLists
 from social_graph.friendships import Friendships
 from social_graph.history_grants import HistoryGrants
@@ -47,6 +48,7 @@ class SocialGraph:
     blocks: Blocks
     invites: Invites
     idempotency_keys: IdempotencyKeys
+    external_identities: ExternalIdentities
     erasures: Erasures
     exports: Exports
     history_grants: HistoryGrants
@@ -85,6 +87,7 @@ async def open_social_graph(
             Blocks(database, clock),
             Invites(database, clock, limits),
             IdempotencyKeys(database, clock, limits.idempotency_lifetime_s),
+            ExternalIdentities(database, clock, refresh_lifetime_s),
             Erasures(database, clock, passwords),
             Exports(database, clock),
             HistoryGrants(database, clock),

@@ -185,6 +185,15 @@ refresh_tokens = Table(
     Index(None, "expires_ms"),
 )
 
+external_identities = Table(
+    "external_identities",
+    metadata,
+    Column("issuer", String(255), primary_key=True),
+    Column("subject", String(255), primary_key=True),
+    _owner("user_id"),
+    Index(None, "user_id"),
+)
+
 changes = Table(
     "changes",
     metadata,

@@ -95,6 +95,9 @@ MATRIX: dict[tuple[str, str], Row] = {
     ("POST", "/v1/tokens/refresh"): Row(
         (401, 401, 401, 401), body=lambda world: {"refresh_token": world.owner.user_id}, public=True
     ),
+    ("POST", "/v1/tokens/exchange"): Row(
+        (404, 404, 404, 404), body=lambda world: {"token": world.owner.access_token}, public=True
+    ),
     # --------------------------------------------------- about the caller alone, whoever that is
     ("DELETE", "/v1/tokens"): Row(NONE),
     ("GET", "/v1/me"): Row(OWN),

@@ -13,7 +13,7 @@ from api.openapi import EXAMPLES, LINKS, operations
 from api.public import create_app
 from tests.api.stack import Stack
 
-PUBLIC = {"root", "sign_up", "log_in", "refresh"}
+PUBLIC = {"root", "sign_up", "log_in", "refresh", "exchange"}
 
 
 @pytest.fixture

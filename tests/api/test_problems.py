@@ -98,6 +98,7 @@ async def test_the_openapi_document_declares_problems_and_only_what_exists(stack
         "/v1/users",
         "/v1/tokens",
         "/v1/tokens/refresh",
+        "/v1/tokens/exchange",
         "/v1/me",
         "/v1/me/sharing",
         "/v1/locations",

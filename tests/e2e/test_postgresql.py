@@ -24,6 +24,7 @@ from tests.support.stack import ANY_PORTS, Stack, running_stack
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 HERE = (41.8800, -87.6300)
+NORTH_190_M = (41.88171, -87.6300)
 NORTH_200_M = (41.8818, -87.6300)
 PASSWORD_OF_DATABASE = "hunter2-of-the-database"
 HEALED_WITHIN_S = 60
@@ -32,7 +33,7 @@ PROTOCOLS = [Subprotocol("nearby.v1.json")]
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[PostgresServer]:
-    with closing(PostgresServer("listen_addresses=127.0.0.1")) as started:
+    with closing(PostgresServer()) as started:
         started.start()
         yield started
 
@@ -67,7 +68,9 @@ async def test_F16_without_its_database_the_stack_goes_on_for_who_is_connected_a
     one, other = (gateway.ws_url for gateway in stack.gateways)
     async with anna.online(one), ben.online(other):
         anna.client.report(*HERE)
-        await eventually(lambda: anna.client.connected, within_s=30)
+        ben.client.report(*NORTH_190_M)
+        # Whoever has not got this far needs the database.
+        await eventually(lambda: anna.map == {ben.user_id: 190} and ben.map == {anna.user_id: 190}, within_s=30)
         server.kill()
         headers = {"Authorization": f"Bearer {await cleo.account.token()}"}
         async with httpx.AsyncClient(base_url=stack.api_url, headers=headers, trust_env=False) as http:

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import String
 
 from nearby.changes import Change, FriendshipChanged, TokensRevoked
-from nearby.errors import Conflict, NotFound
+from nearby.errors import Conflict, NotAllowed, NotFound
 from nearby.model import UserId
 from nearby.sharing import CircleRule, Tier
 from social_graph.erasures import MAX_WAITING_RANGES, Erasure, Erasures
@@ -44,10 +44,11 @@ def _columns_of_users() -> Iterator[tuple[str, str]]:
                 yield table.name, column.name
 
 
-async def _live_a_full_life(graph: SocialGraph) -> UserId:
+async def _live_a_full_life(graph: SocialGraph, database_url: str) -> UserId:
     """Let ann do everything of which a row tells, in both directions where there are two."""
     ann, bob, cat, dan, eve = [await person(graph, handle) for handle in ("ann", "bob", "cat", "dan", "eve")]
     assert await graph.credentials.log_in("ann", PASSWORD)
+    await raw.execute(database_url, f"INSERT INTO external_identities VALUES ('https://issuer', 'ann', '{ann}')")
     await befriend(graph, ann, bob)
     await ask(graph, ann, cat)
     await ask(graph, dan, ann)
@@ -72,7 +73,7 @@ async def _live_a_full_life(graph: SocialGraph) -> UserId:
 async def test_no_table_names_somebody_whose_account_is_deleted(
     graph: SocialGraph, clock: HeldClock, database_url: str
 ) -> None:
-    ann = await _live_a_full_life(graph)
+    ann = await _live_a_full_life(graph, database_url)
     expected = set(_columns_of_users()) - NOT_OF_USERS | {("changes", "payload")}
     assert await raw.mentions(database_url, ann) == expected, "let the life be full, or say that no user stands there"
     assert {table for table, _ in expected} | set(OF_NOBODY) == set(metadata.tables), (
@@ -216,3 +217,17 @@ async def test_a_grant_ends_with_the_friendship_and_does_not_come_back_with_it(
     await befriend(graph, ann, bob)
     with pytest.raises(NotFound):
         await graph.history_grants.use(bob, ann)
+
+
+async def test_who_logs_in_outside_has_no_password_to_show_and_comes_back_as_somebody_else(
+    graph: SocialGraph, clock: HeldClock, database_url: str
+) -> None:
+    before = await graph.external_identities.log_in("https://issuer", "ann", "Ann", clock())
+    assert before is not None
+    with pytest.raises(NotAllowed, match="wrong_password"):
+        await graph.erasures.delete_account(before.user_id, "-")
+    await graph.erasures.delete_account(before.user_id, None)
+    assert await raw.mentions(database_url, before.user_id) == OUTLIVING
+    after = await graph.external_identities.log_in("https://issuer", "ann", "Ann", clock())
+    assert after is not None
+    assert after.user_id != before.user_id
