@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass
 
 from starlette.datastructures import Headers
@@ -9,7 +10,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from http_port.addresses import client_address, holder
 from nearby.errors import TokenError
-from nearby.tokens import AccessToken
+from nearby.tokens import AccessToken, TokenKeys
+
+MAX_TOKENS = 20_000
+"""Of about 600 bytes each."""
 
 _IDENTITY = "nearby.identity"
 
@@ -51,9 +55,36 @@ def _identity(scope: Scope) -> Identity:
     peer = scope["client"][0] if scope.get("client") else ""
     address = client_address(peer, headers.getlist("x-forwarded-for"), services.trusted_proxies)
     scheme, _, credentials = headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer":
-        return Identity(None, holder(address))
-    try:
-        return Identity(services.token_keys.verify(credentials.strip(), services.clock()), holder(address))
-    except TokenError:
-        return Identity(None, holder(address))
+    token = services.tokens.believe(credentials.strip(), services.clock()) if scheme.lower() == "bearer" else None
+    return Identity(token, holder(address))
+
+
+class BelievedTokens:
+    """Access tokens that were verified before, so that each is verified once and not with every request.
+
+    Bounded: the one not shown for longest is forgotten first, and verified again if it comes back.
+    """
+
+    def __init__(self, keys: TokenKeys, max_tokens: int = MAX_TOKENS) -> None:
+        self._keys = keys
+        self._max_tokens = max_tokens
+        self._believed: OrderedDict[str, AccessToken] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._believed)
+
+    def believe(self, token: str, now_ms: int) -> AccessToken | None:
+        """Return what ``token`` says, if it is ours and good at ``now_ms``, and ``None`` if not."""
+        known = self._believed.get(token)
+        if known is not None and known.expires_at_ms > now_ms:
+            self._believed.move_to_end(token)
+            return known
+        try:
+            verified = self._keys.verify(token, now_ms)
+        except TokenError:
+            self._believed.pop(token, None)
+            return None
+        self._believed[token] = verified
+        if len(self._believed) > self._max_tokens:
+            self._believed.popitem(last=False)
+        return verified

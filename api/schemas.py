@@ -133,8 +133,14 @@ class FriendBody(PersonBody):
     @classmethod
     def of_friend(cls, friend: Friend) -> FriendBody:
         """Return ``friend`` as a body."""
-        person = PersonBody.of(friend.person).model_dump()
-        return cls.model_validate({**person, "since_ms": friend.since_ms, "sharing": friend.sharing})
+        # What comes from our own database needs no validation, which costs more than reading it.
+        return cls.model_construct(
+            user_id=friend.person.user_id,
+            handle=friend.person.handle,
+            display_name=friend.person.display_name,
+            since_ms=friend.since_ms,
+            sharing=friend.sharing,
+        )
 
 
 class FriendPageBody(BaseModel):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 from typing import Annotated
 
@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 
 from api.announcer import Announcer
 from api.gateways import Gateways
+from api.identity import BelievedTokens
 from api.jwks import OutsideIssuer
 from api.rates import Rates
 from nearby.ports import Clock, HistoryStore, LocationCache
@@ -36,9 +37,14 @@ class Services:
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
     invite_link_base: str = "nearby://invite"
     outside_issuer: OutsideIssuer | None = None
+    tokens: BelievedTokens = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Begin with no token believed."""
+        object.__setattr__(self, "tokens", BelievedTokens(self.token_keys))
 
 
-def _services(request: Request) -> Services:
+async def _services(request: Request) -> Services:  # a plain function would be called in a thread
     services: Services = request.app.state.services
     return services
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import insert, select, update
 from sqlalchemy.exc import IntegrityError
@@ -14,6 +15,7 @@ from nearby.model import UserId
 from nearby.ports import Clock
 from social_graph.changes import UNNUMBERED, append
 from social_graph.database import Database
+from social_graph.gathering import Gathering
 from social_graph.locks import hold
 from social_graph.passwords import NO_PASSWORD, Passwords
 from social_graph.refresh_tokens import Grant, end_families, start_family
@@ -22,13 +24,15 @@ from social_graph.users import Person, is_handle
 
 
 class Credentials:
-    """What proves that somebody is a user, and its end."""
+    """What proves that somebody is a user, and its end. :meth:`run` must be running."""
 
     def __init__(self, database: Database, clock: Clock, passwords: Passwords, refresh_lifetime_s: int) -> None:
         self._database = database
         self._clock = clock
         self._passwords = passwords
         self._refresh_lifetime_s = refresh_lifetime_s
+        # Asked with each request to the API.
+        self._valid_from = Gathering(self._fetch_valid_from)
 
     async def sign_up(self, handle: str, password: str, display_name: str) -> Person:
         """Create a user who shares with friends to come.
@@ -128,5 +132,12 @@ class Credentials:
         Raises:
             StoreUnavailable: the database failed.
         """
-        found = await self._database.scalar(select(users.c.tokens_valid_from_ms).where(users.c.id == user_id))
-        return None if found is None else int(found)
+        return await self._valid_from.get(user_id)
+
+    async def run(self) -> None:
+        """Answer :meth:`valid_from_ms`, until cancelled."""
+        await self._valid_from.run()
+
+    async def _fetch_valid_from(self, user_ids: Sequence[UserId]) -> Mapping[UserId, int]:
+        query = select(users.c.id, users.c.tokens_valid_from_ms).where(self._database.among(users.c.id, user_ids))
+        return {UserId(row.id): row.tokens_valid_from_ms for row in await self._database.rows(query)}

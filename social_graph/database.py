@@ -14,7 +14,7 @@ their rows, and only transactions that append to the feed wait for each other.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -57,23 +57,25 @@ class Database:
             async with self._snapshots.begin() as connection:
                 yield connection
 
-    async def rows(self, query: Executable) -> Sequence[Row[*tuple[Any, ...]]]:
-        """Return all rows of a single query: cheaper than a transaction of its own.
+    async def rows(
+        self, query: Executable, values: Mapping[str, object] | None = None
+    ) -> Sequence[Row[*tuple[Any, ...]]]:
+        """Return all rows of a single query, its parameters bound to ``values``: cheaper than a transaction.
 
         Raises:
             StoreUnavailable: the database failed.
         """
         with failures_told():
             async with self._single.connect() as connection:
-                return (await connection.execute(query)).all()
+                return (await connection.execute(query, values)).all()
 
-    async def scalar(self, query: Executable) -> Any:
+    async def scalar(self, query: Executable, values: Mapping[str, object] | None = None) -> Any:
         """Return the first value of the first row of a single query, ``None`` if there is none.
 
         Raises:
             StoreUnavailable: the database failed.
         """
-        rows = await self.rows(query)
+        rows = await self.rows(query, values)
         return rows[0][0] if rows else None
 
     @asynccontextmanager
@@ -92,6 +94,10 @@ class Database:
             finally:
                 self._turns.release()
 
+    def among(self, column: ColumnElement[str], values: Sequence[str]) -> ColumnElement[bool]:
+        """Return the condition of :func:`among` for a query of this database."""
+        return _among(self._single.dialect.name, column, values)
+
     async def aclose(self) -> None:
         """Close every connection. Idempotent."""
         await self._snapshots.dispose()
@@ -99,7 +105,11 @@ class Database:
 
 def among(connection: AsyncConnection, column: ColumnElement[str], values: Sequence[str]) -> ColumnElement[bool]:
     """Return the condition that ``column`` is one of ``values``, however many, as one statement to plan and keep."""
-    if connection.dialect.name == postgresql.SCHEME:
+    return _among(connection.dialect.name, column, values)
+
+
+def _among(dialect: str, column: ColumnElement[str], values: Sequence[str]) -> ColumnElement[bool]:
+    if dialect == postgresql.SCHEME:
         return column == any_(literal(list(values), ARRAY(String())))
     return column.in_(values)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -60,9 +61,10 @@ async def open_social_graph(
     passwords = Passwords()
     await passwords.prepare()
     async with open_database(url, pool_size=pool_size, timeout_s=timeout_s) as database:
-        yield SocialGraph(
+        credentials = Credentials(database, clock, passwords, refresh_lifetime_s)
+        graph = SocialGraph(
             Users(database),
-            Credentials(database, clock, passwords, refresh_lifetime_s),
+            credentials,
             RefreshTokens(database, clock, refresh_lifetime_s),
             Friendships(database, clock),
             FriendRequests(database, clock, limits),
@@ -74,3 +76,9 @@ async def open_social_graph(
             IdempotencyKeys(database, clock, limits.idempotency_lifetime_s),
             ExternalIdentities(database, clock, refresh_lifetime_s),
         )
+        async with asyncio.TaskGroup() as tasks:
+            answering = tasks.create_task(credentials.run(), name="credentials")
+            try:
+                yield graph
+            finally:
+                answering.cancel()

@@ -27,6 +27,7 @@ class RunningApi:
     url: str
     internal_url: str
     log: Path
+    pid: int
 
 
 def environment(directory: Path, database_url: str, valkey: ValkeyServer) -> dict[str, str]:
@@ -65,7 +66,7 @@ async def running_api(
         gateway = Member(Role.GATEWAY, "gw-1", MemberState.SERVING, url="ws://127.0.0.1:1/v1/ws")
         async with discovery.register(gateway), _process(environ, log):
             member = await member_of_the_api(discovery)
-            yield RunningApi(member.url, member.details["internal_url"], log)
+            yield RunningApi(member.url, member.details["internal_url"], log, member.pid)
 
 
 @asynccontextmanager

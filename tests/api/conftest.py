@@ -29,6 +29,7 @@ from social_graph.graph import SocialGraph
 from tests.api.stack import RADIUS_M, SERVICE_TOKEN, TOKEN_KEYS, Ear, Stack
 from tests.social_graph.clock import HeldClock
 from tests.social_graph.conftest import (
+    cheap_passwords,
     clock,
     database_url,
     empty_database,
@@ -40,6 +41,7 @@ from tests.social_graph.conftest import (
 from tests.support.valkey import ValkeyServer
 
 __all__ = [
+    "cheap_passwords",
     "clock",
     "database_url",
     "empty_database",

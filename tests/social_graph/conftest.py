@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from social_graph import passwords
 from social_graph.graph import SocialGraph, open_social_graph
 from social_graph.upgrade import upgrade
 from tests.social_graph.clock import HeldClock
@@ -56,6 +57,13 @@ def clock() -> HeldClock:
 
 
 @pytest.fixture
-async def graph(database_url: str, clock: HeldClock) -> AsyncIterator[SocialGraph]:
+def cheap_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Real hashes, but not as dear as they should be: nearly every test signs people up."""
+    monkeypatch.setattr(passwords, "MEMORY_KIB", 64)
+    monkeypatch.setattr(passwords, "ITERATIONS", 1)
+
+
+@pytest.fixture
+async def graph(database_url: str, clock: HeldClock, cheap_passwords: None) -> AsyncIterator[SocialGraph]:
     async with open_social_graph(database_url, clock, REFRESH_LIFETIME_S) as opened:
         yield opened

@@ -49,7 +49,8 @@ async def test_an_unknown_handle_costs_one_verification_like_a_wrong_password(
     monkeypatch.setattr(Passwords, "verify", counted)
     assert await graph.credentials.log_in("ann", "not her password") is None
     assert await graph.credentials.log_in("nobody", "not her password") is None
-    assert hashes == ["$argon2id$v=19$m=19456,t=2,p=1"] * 2
+    assert len(hashes) == 2
+    assert hashes[0] == hashes[1]
 
 
 async def test_a_password_changed_while_the_old_one_is_checked_wins(
