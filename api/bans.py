@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from uuid import UUID
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from api.services import Services
 from http_port import audit
-from http_port.admin import bearer_matches
+from http_port.admin import bearer_matches, problem
 from nearby.errors import NotFound, StoreUnavailable
 from nearby.model import UserId
 from nearby.settings import Secret
@@ -39,9 +38,7 @@ class Bans:
         audit.record(request, status, outcome)
         if status == 204:
             return Response(status_code=status)
-        problem = {"type": "about:blank", "status": status, "code": outcome, "detail": detail}
-        headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
-        return Response(msgspec.json.encode(problem), status, headers, media_type="application/problem+json")
+        return problem(status, outcome, detail)
 
     async def _carry_out(self, request: Request) -> tuple[int, str, str]:
         """Return the status, what the audit says, and the detail of an error."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Callable, Sequence
 
+import msgspec
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -34,6 +35,13 @@ def admin_app(
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
     return Starlette(routes=[Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics), *routes])
+
+
+def problem(status: int, code: str, detail: str) -> Response:
+    """Return the error of a call on an admin port (RFC 9457)."""
+    body = {"type": "about:blank", "status": status, "code": code, "detail": detail}
+    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
+    return Response(msgspec.json.encode(body), status, headers, media_type="application/problem+json")
 
 
 def bearer_matches(authorization: str | None, expected: Secret) -> bool:

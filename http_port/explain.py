@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from http_port import audit
-from http_port.admin import bearer_matches
+from http_port.admin import bearer_matches, problem
 from nearby.errors import NotFound, StoreUnavailable
 from nearby.settings import Secret
 
@@ -29,9 +29,7 @@ def explain_route(explain: Explain, token: Secret) -> Route:
         audit.record(request, status, outcome)
         if status == 200:
             return Response(body, status, media_type="application/json")
-        problem = {"type": "about:blank", "status": status, "code": outcome, "detail": body.decode()}
-        headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
-        return Response(msgspec.json.encode(problem), status, headers, media_type="application/problem+json")
+        return problem(status, outcome, body.decode())
 
     return Route(PATH, endpoint, methods=["GET"])
 
