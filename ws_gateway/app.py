@@ -22,7 +22,7 @@ from location_history.stream import open_stream
 from nearby.ports import Discovery, Member, MemberState, Role
 from nearby.settings import DrainSettings, GatewaySettings, load
 from pubsub_router.router import Router
-from ws_gateway import descriptors, feed, upkeep
+from ws_gateway import descriptors, upkeep
 from ws_gateway.admin import drain_route
 from ws_gateway.cache_clock import follow, look
 from ws_gateway.drain import Drain
@@ -87,7 +87,7 @@ async def main(environ: Mapping[str, str]) -> None:
             gateway.batches.run(),
             gateway.refresher.run(),
             gateway.refresher.patrol(router.reachable, settings.limits.report_interval_s),
-            feed.follow(directory, gateway.apply),
+            gateway.feed.follow(gateway.apply),
             gateway.sightings.run(directory),
             follow(gateway.cache_clock, cache),
             upkeep.sweep(gateway),

@@ -30,6 +30,7 @@ from ws_gateway.batches import BatchQueue
 from ws_gateway.cache_clock import CacheClock
 from ws_gateway.connection import Connection
 from ws_gateway.devices import Devices
+from ws_gateway.feed import ChangeFeed
 from ws_gateway.histogram import Histogram
 from ws_gateway.hub import Hub
 from ws_gateway.outbox import BUDGET_S, Outbox
@@ -106,6 +107,7 @@ class Gateway:
         self._pubsub: PubSub
         self._directory: FriendDirectory
         self.pipeline: ReportPipeline
+        self.feed: ChangeFeed
         self.batches: BatchQueue
         self.refresher: Refresher
         self._tier_changes: TierChanges
@@ -116,6 +118,7 @@ class Gateway:
         """Take the servers to work with."""
         self._pubsub = pubsub
         self._directory = directory
+        self.feed = ChangeFeed(directory)
         heartbeat_ms = round(self.settings.limits.report_interval_s * HEARTBEAT_INTERVALS * 1000)
         self.pipeline = ReportPipeline(cache, stream, pubsub, self._clock, heartbeat_ms)
         self.batches = BatchQueue(stream)
@@ -282,6 +285,7 @@ class Gateway:
         own = [control_channel(viewer.user_id), location_channel(viewer.user_id)]
         self._pubsub.subscribe(own)
         await self._pubsub.confirmed(own)
+        await self.feed.begin()
         friends = await self._directory.friend_list(viewer.user_id)
         if not connection.is_open():
             return
