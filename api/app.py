@@ -21,12 +21,14 @@ from api.explain import Explainer
 from api.exporter import Exporter
 from api.gateways import Gateways
 from api.internal import create_internal_app
+from api.jwks import open_outside_issuer
 from api.metrics import RequestMetrics
 from api.pauses import end_due_pauses
-from api.pruning import prune_for_ever
 from api.public import create_app
+from api.rates import Rates
 from api.reports import Reports
 from api.services import Services
+from api.upkeep import delete_what_is_over
 from discovery.announce import Announcement
 from discovery.connect import open_discovery
 from http_port.admin import admin_app
@@ -37,9 +39,11 @@ from location_cache.redis import open_cache
 from location_history.stores import open_store
 from location_history.stream import open_stream
 from nearby.ports import Member, MemberState, Role
-from nearby.settings import ApiSettings, load
+from nearby.settings import ApiSettings, SocialSettings, load
 from pubsub_router.router import Router
+from rate_limits.limiter import open_limiter
 from social_graph.graph import open_social_graph
+from social_graph.limits import Limits
 
 _log = logging.getLogger(__name__)
 
@@ -73,7 +77,9 @@ async def main(environ: Mapping[str, str]) -> None:
             end_due_pauses(services.graph, services.announcer, asyncio.sleep),
             services.eraser.run(asyncio.sleep),
             Exporter(services.graph, services.cache, services.history).run(asyncio.sleep),
-            prune_for_ever(services.graph, asyncio.sleep),
+            delete_what_is_over(
+                services.graph, settings.social.change_retention_h * 3_600, unix_time_ms, asyncio.sleep
+            ),
         )
         await parts.enter_async_context(_running(*tasks))
         _log.info("waiting for a pub/sub ring")
@@ -128,7 +134,14 @@ def _router(settings: ApiSettings) -> Router:
 
 async def _open_services(parts: AsyncExitStack, settings: ApiSettings, router: Router) -> Services:
     graph = await parts.enter_async_context(
-        open_social_graph(settings.database_url, unix_time_ms, settings.refresh_token_lifetime_s)
+        open_social_graph(
+            settings.database_url.value,
+            unix_time_ms,
+            settings.refresh_token_lifetime_s,
+            limits=_limits(settings.social),
+            pool_size=settings.database_pool_size,
+            timeout_s=settings.database_timeout_s,
+        )
     )
     cache = await parts.enter_async_context(open_cache(settings.cache.url, settings.cache.ttl_s))
     stream = await parts.enter_async_context(
@@ -148,6 +161,20 @@ async def _open_services(parts: AsyncExitStack, settings: ApiSettings, router: R
         clock=unix_time_ms,
         access_token_lifetime_s=settings.access_token_lifetime_s,
         default_radius_m=settings.radius_m,
+        limiter=await parts.enter_async_context(open_limiter(settings.rates.url, time.monotonic)),
+        rates=Rates.of(settings.rates),
+        trusted_proxies=settings.trusted_proxies,
+        invite_link_base=settings.social.invite_link_base,
+        outside_issuer=await parts.enter_async_context(open_outside_issuer(settings.external_issuer, time.monotonic)),
+    )
+
+
+def _limits(settings: SocialSettings) -> Limits:
+    return Limits(
+        max_friends=settings.max_friends,
+        requests_per_day=settings.requests_per_day,
+        request_lifetime_s=round(settings.request_lifetime_days * 86_400),
+        idempotency_lifetime_s=round(settings.idempotency_h * 3_600),
     )
 
 

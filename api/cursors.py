@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
 from api.problems import invalid_request
+from nearby.model import MAX_SEQ
 
 T = TypeVar("T")
+
+IdPosition = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f-]{36}\Z")]
+"""A position in a list ordered by id."""
+Instant = Annotated[int, msgspec.Meta(ge=0, le=MAX_SEQ)]
+"""A position in a list ordered by instant, Unix milliseconds."""
+InstantPosition = tuple[Instant, IdPosition]
+"""A position in a list ordered by instant (Unix milliseconds) and id."""
 
 
 def encode_cursor(position: object) -> str:
@@ -18,7 +26,7 @@ def encode_cursor(position: object) -> str:
     return base64.urlsafe_b64encode(msgspec.json.encode(position)).decode().rstrip("=")
 
 
-def decode_cursor(cursor: str, kind: type[T]) -> T:
+def decode_cursor(cursor: str, kind: type[T] | Any) -> T:
     """Return the position of type ``kind`` in ``cursor``.
 
     Raises:

@@ -89,7 +89,7 @@ async def _find(services: Services, name: str) -> Person:
     try:
         user_id = UserId(str(UUID(name)))
     except ValueError:
-        return await services.graph.users.by_handle(name)
+        return await services.graph.users.by_handle(name, None)
     return await services.graph.users.get(user_id)
 
 

@@ -57,10 +57,11 @@ class NotedBody(msgspec.Struct, frozen=True):
 
 
 class ChangesBody(msgspec.Struct, frozen=True):
-    """Changes, oldest first, and the newest row of the feed."""
+    """Changes, oldest first, the newest row of the feed, and the newest that is no longer kept (0: all are)."""
 
     changes: list[Change]
     latest: int
+    pruned_to: int
 
 
 _request_decoder = msgspec.json.Decoder(FriendListsRequest)
@@ -80,9 +81,8 @@ def create_internal_app(graph: SocialGraph, service_token: Secret, metrics: Requ
 
     async def changes(request: Request) -> Response:
         after, limit = _integer(request, "after", 0), _integer(request, "limit", MAX_CHANGES)
-        latest = await graph.changes.latest_sequence()
-        found = await graph.changes.changes_after(after, min(limit, MAX_CHANGES))
-        return _json(ChangesBody(found, max(latest, found[-1].sequence if found else 0)))
+        part = await graph.changes.part_after(after, min(limit, MAX_CHANGES))
+        return _json(ChangesBody(part.changes, part.latest, part.pruned_to))
 
     async def sightings(request: Request) -> Response:
         try:

@@ -19,15 +19,17 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match
 
-from nearby.errors import Conflict, NotAllowed, NotFound, SocialError, StoreUnavailable
+from nearby.errors import Conflict, NotAllowed, NotFound, QuotaSpent, SocialError, StoreUnavailable
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 1
 
 _log = logging.getLogger(__name__)
 
-_SOCIAL_STATUS: dict[type[SocialError], int] = {NotFound: 404, Conflict: 409, NotAllowed: 403}
+_SOCIAL_STATUS: dict[type[SocialError], int] = {NotFound: 404, Conflict: 409, NotAllowed: 403, QuotaSpent: 429}
+_METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 _HTTP_CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 
 
@@ -87,36 +89,46 @@ def _documented(description: str) -> dict[str, Any]:
 
 def install(app: Starlette) -> None:
     """Make ``app`` answer every error with a problem."""
-    app.add_exception_handler(Problem, _problem)
-    app.add_exception_handler(SocialError, _social)
-    app.add_exception_handler(StoreUnavailable, _unavailable)
-    app.add_exception_handler(HTTPException, _http)
+    for kind in (Problem, SocialError, StoreUnavailable, HTTPException):
+        app.add_exception_handler(kind, _known)
     app.add_exception_handler(Exception, _unhandled)
     if isinstance(app, FastAPI):
         app.add_exception_handler(RequestValidationError, _invalid)
 
 
-def _problem(_: Request, error: Exception) -> Response:
-    assert isinstance(error, Problem)
-    return response_of(error)
+def problem_of(error: Exception) -> Problem:
+    """Return the answer to a request that ended with ``error``, one of those that :func:`install` knows."""
+    match error:
+        case Problem():
+            return error
+        case QuotaSpent():
+            headers = {"Retry-After": str(error.retry_after_s)}
+            return Problem(_SOCIAL_STATUS[type(error)], error.code, error.detail, headers)
+        case SocialError():
+            return Problem(_SOCIAL_STATUS[type(error)], error.code, error.detail)
+        case StoreUnavailable():
+            _log.warning("%s", error)
+            headers = {"Retry-After": str(RETRY_AFTER_S)}
+            return Problem(503, "unavailable", "something this needs did not answer; try again", headers)
+        case HTTPException():
+            code = _HTTP_CODES.get(error.status_code, "bad_request")
+            return Problem(error.status_code, code, error.detail, error.headers)
+    raise error
 
 
-def _social(_: Request, error: Exception) -> Response:
-    assert isinstance(error, SocialError)
-    return response_of(Problem(_SOCIAL_STATUS[type(error)], error.code, error.detail))
+def _known(request: Request, error: Exception) -> Response:
+    problem = problem_of(error)
+    if problem.status == HTTPStatus.METHOD_NOT_ALLOWED:
+        problem.headers = {"Allow": ", ".join(_methods_of(request))}
+    return response_of(problem)
 
 
-def _unavailable(_: Request, error: Exception) -> Response:
-    assert isinstance(error, StoreUnavailable)
-    _log.warning("%s", error)
-    headers = {"Retry-After": str(RETRY_AFTER_S)}
-    return response_of(Problem(503, "unavailable", "something this needs did not answer; try again", headers))
-
-
-def _http(_: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    code = _HTTP_CODES.get(error.status_code, "bad_request")
-    return response_of(Problem(error.status_code, code, error.detail, error.headers))
+def _methods_of(request: Request) -> list[str]:
+    """Return the methods that the path of ``request`` takes; the routes of one path are several, each with its own."""
+    asked = [(method, {**request.scope, "method": method}) for method in _METHODS]
+    return [
+        method for method, scope in asked if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
+    ]
 
 
 def _invalid(_: Request, error: Exception) -> Response:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
-from api import problems
+from api import openapi, problems
+from api.etags import TagAnswers
 from api.guards import LimitBody, RefuseTokensInUrl
+from api.idempotency import IdempotentWrites
+from api.identity import Identify
 from api.metrics import CountRequests, RequestMetrics
+from api.rates import LimitRates
 from api.routes import (
+    blocks,
     circles,
     exports,
     friend_history,
@@ -16,6 +21,7 @@ from api.routes import (
     gateway,
     history,
     history_settings,
+    invites,
     locations,
     me,
     nearby,
@@ -28,7 +34,7 @@ from api.services import Services
 from nearby import __version__
 
 ROUTE_MODULES = (
-    *(root, users, tokens, me, friend_requests, friends, sharing, circles, nearby, gateway),
+    *(root, users, tokens, me, friend_requests, invites, friends, blocks, sharing, circles, nearby, gateway),
     *(locations, history, history_settings, exports, friend_history),
 )
 
@@ -42,13 +48,19 @@ def create_app(services: Services, metrics: RequestMetrics) -> FastAPI:
         # Their pages load scripts from other hosts.
         docs_url=None,
         redoc_url=None,
+        generate_unique_id_function=openapi.operation_id,
     )
     app.state.services = services
     problems.install(app)
     # The last one added is the outermost.
+    app.add_middleware(TagAnswers)
+    app.add_middleware(IdempotentWrites)
     app.add_middleware(LimitBody)
+    app.add_middleware(LimitRates)
+    app.add_middleware(Identify)
     app.add_middleware(RefuseTokensInUrl)
     app.add_middleware(CountRequests, metrics=metrics)
     for module in ROUTE_MODULES:
         app.include_router(module.router)
+    openapi.install(app)
     return app

@@ -67,7 +67,7 @@ class ExportBody(BaseModel):
     """An export: ``progress`` from 0 to 1; ready, it may be downloaded until ``expires_ms``."""
 
     export_id: str
-    state: Literal["preparing", "ready"]
+    state: Annotated[Literal["preparing", "ready"], Field(examples=["preparing"])]
     progress: float
     created_ms: int
     expires_ms: int

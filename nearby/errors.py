@@ -8,11 +8,13 @@
     ├── RecordError          bytes that are not a location record
     ├── RingError            a ring that must not be used: empty, unparsable or older
     ├── RingConflict         somebody else changed the ring meanwhile
+    ├── FeedBroken           changes of the social graph are lost to this reader
     ├── StoreUnavailable     one of our stores did not answer (ours to heal; the caller may retry)
     └── SocialError          a request that the social graph refuses (the caller's to mend)
         ├── NotFound
         ├── Conflict
-        └── NotAllowed
+        ├── NotAllowed
+        └── QuotaSpent       allowed again later
 """
 
 from __future__ import annotations
@@ -66,6 +68,10 @@ class StoreUnavailable(NearbyError):
         super().__init__(f"{store} is unavailable: {detail}")
 
 
+class FeedBroken(NearbyError):
+    """The change feed cannot be continued where its reader stopped; what the changes told must be read anew."""
+
+
 class SocialError(NearbyError):
     """A request that the social graph refuses. ``code`` is stable and goes to the client."""
 
@@ -85,3 +91,11 @@ class Conflict(SocialError):
 
 class NotAllowed(SocialError):
     """The caller is known and may not do this."""
+
+
+class QuotaSpent(SocialError):
+    """The caller has done this as often as allowed; ``retry_after_s`` seconds from now it is allowed again."""
+
+    def __init__(self, code: str, detail: str, retry_after_s: int) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__(code, detail)

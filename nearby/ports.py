@@ -264,6 +264,7 @@ class FriendDirectory(Protocol):
         """Return the next changes of the feed after row ``sequence``, oldest first; empty at its end.
 
         Raises:
+            FeedBroken: changes after ``sequence`` are no longer kept, or the feed does not reach ``sequence``.
             StoreUnavailable: the API did not answer.
         """
 

@@ -73,7 +73,7 @@ def load(kind: type[S], environ: Mapping[str, str]) -> S:
         try:
             values[spec.name] = spec.metadata["parse"](text)
         except (ValueError, binascii.Error) as error:
-            secret = spec.metadata["parse"] in (parse_secret, optional_credentials, parse_keys)
+            secret = spec.metadata["parse"] in (parse_secret, optional_credentials, parse_keys, database_url)
             shown = redis_address.masked(text) if spec.metadata["parse"] in _MAY_HOLD_A_PASSWORD else text
             raise SettingsError(variable.name, "…" if secret else shown, variable.allowed) from error
     return kind(**values)
@@ -152,7 +152,14 @@ def redis_server_list(text: str) -> str:
     return " ".join(redis_server(word) for word in text.split() or ("",))
 
 
-_MAY_HOLD_A_PASSWORD = (redis_servers, redis_server_list)
+def one_redis_server(text: str) -> str:
+    """Take the address of one Redis server, or empty text."""
+    if text and redis_address.parse(text).topology is not redis_address.Topology.SERVER:
+        raise ValueError("not one server")
+    return text
+
+
+_MAY_HOLD_A_PASSWORD = (redis_servers, redis_server_list, one_redis_server)
 
 
 def words(text: str) -> tuple[str, ...]:
@@ -221,6 +228,11 @@ def optional_credentials(text: str) -> Secret | None:
     if not user or not password:
         raise ValueError("not USER:PASSWORD")
     return Secret(text)
+
+
+def database_url(text: str) -> Secret:
+    """Take the URL of a user database; it may hold a password."""
+    return Secret(url("sqlite", "postgresql")(text))
 
 
 def optional_path(text: str) -> Path | None:
@@ -307,7 +319,28 @@ def _max_accuracy_m() -> Any:
 
 
 def _database_url() -> Any:
-    return setting("NEARBY_DATABASE_URL", url("sqlite"), allowed="sqlite:///FILE", meaning="the user database")
+    return setting(
+        "NEARBY_DATABASE_URL",
+        database_url,
+        allowed="sqlite:///FILE or postgresql://[USER:PASSWORD@]HOST[:PORT]/DATABASE[?sslmode=…]",
+        meaning="the user database",
+    )
+
+
+def _trusted_proxies() -> Any:
+    return setting(
+        "NEARBY_TRUSTED_PROXIES",
+        networks,
+        default="",
+        allowed="addresses or CIDR ranges separated by commas",
+        meaning="load balancers whose `X-Forwarded-For` is believed",
+    )
+
+
+def _quota(name: str, default: int, meaning: str) -> Any:
+    return setting(
+        name, integer(0, 1_000_000), default=str(default), allowed="0 to 1000000", meaning=f"{meaning}; 0: any number"
+    )
 
 
 def _token_keys() -> Any:
@@ -572,13 +605,7 @@ class AdmissionSettings:
         allowed="0 to 1000000",
         meaning="new connections per second, gateway and client address (IPv6: /64), 5 s of them at once; 0: no limit",
     )
-    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = setting(
-        "NEARBY_TRUSTED_PROXIES",
-        networks,
-        default="",
-        allowed="addresses or CIDR ranges separated by commas",
-        meaning="load balancers whose `X-Forwarded-For` is believed",
-    )
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = _trusted_proxies()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -692,7 +719,108 @@ class GatewaySettings:
 class DatabaseSettings:
     """``python -m social_graph``."""
 
-    url: str = _database_url()
+    url: Secret = _database_url()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RateSettings:
+    """How often the API may be asked, by whom. An IPv6 address stands for its /64."""
+
+    url: str = setting(
+        "NEARBY_RATE_LIMIT_URL",
+        one_redis_server,
+        default="",
+        allowed="redis://HOST:PORT, rediss://HOST:PORT or unix:///SOCKET, or empty",
+        meaning="where API processes count requests together; empty: each counts by itself",
+    )
+    reads_per_minute: int = _quota("NEARBY_READS_PER_MINUTE", 600, "requests that change nothing, per user and minute")
+    writes_per_minute: int = _quota("NEARBY_WRITES_PER_MINUTE", 300, "all other requests, per user and minute")
+    anonymous_per_minute: int = _quota(
+        "NEARBY_ANONYMOUS_PER_MINUTE", 300, "requests without a good access token, per address and minute"
+    )
+    log_ins_per_minute: int = _quota("NEARBY_LOG_INS_PER_MINUTE", 30, "log-ins tried, per address and minute")
+    log_ins_per_handle: int = _quota("NEARBY_LOG_INS_PER_HANDLE", 100, "log-ins tried, per handle and hour")
+    sign_ups_per_hour: int = _quota("NEARBY_SIGN_UPS_PER_HOUR", 20, "sign-ups tried, per address and hour")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ExternalIssuerSettings:
+    """An issuer outside whose tokens may be exchanged for ours; empty: none."""
+
+    issuer: str = setting(
+        "NEARBY_EXTERNAL_ISSUER",
+        str,
+        default="",
+        allowed="the `iss` of its tokens, or empty",
+        meaning="an outside issuer whose tokens `POST /v1/tokens/exchange` takes; empty: none",
+    )
+    audience: str = setting(
+        "NEARBY_EXTERNAL_AUDIENCE",
+        str,
+        default="",
+        allowed="the `aud` that its tokens have for us, or empty",
+        meaning="the audience that tokens of the outside issuer must name",
+    )
+    jwks_url: str = setting(
+        "NEARBY_EXTERNAL_JWKS_URL",
+        optional(url("https", "http")),
+        default="",
+        allowed="https://… (http://… on the way to a machine of ours), or empty",
+        meaning="where the outside issuer publishes its keys (RFC 7517)",
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse a part of what is needed.
+
+        Raises:
+            SettingsError: naming the first of the three that is missing.
+        """
+        names = ("NEARBY_EXTERNAL_ISSUER", "NEARBY_EXTERNAL_AUDIENCE", "NEARBY_EXTERNAL_JWKS_URL")
+        values = (self.issuer, self.audience, self.jwks_url)
+        if any(values) and not all(values):
+            raise SettingsError(names[values.index("")], "", "set, where another of the three is")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SocialSettings:
+    """What users may have and do, and for how long things are kept."""
+
+    max_friends: int = setting(
+        "NEARBY_MAX_FRIENDS",
+        integer(1, 100_000),
+        default="5000",
+        allowed="1 to 100000",
+        meaning="friends that one user may have",
+    )
+    requests_per_day: int = _quota("NEARBY_FRIEND_REQUESTS_PER_DAY", 100, "friend requests that a user may send a day")
+    request_lifetime_days: float = setting(
+        "NEARBY_FRIEND_REQUEST_LIFETIME_DAYS",
+        number(0.0001, 3_650),
+        default="30",
+        allowed="0.0001 to 3650",
+        meaning="a friend request without an answer is over after this many days",
+    )
+    invite_link_base: str = setting(
+        "NEARBY_INVITE_LINK_BASE",
+        nonempty,
+        default="nearby://invite",
+        allowed="a URL without a fragment",
+        meaning="an invite link is this, # and the token: browsers do not send what follows #",
+    )
+    change_retention_h: float = setting(
+        "NEARBY_CHANGE_RETENTION_H",
+        number(0.01, 8_760),
+        default="24",
+        allowed="0.01 to 8760",
+        meaning="hours that the change feed reaches back; a gateway cut off for longer has its clients come anew",
+    )
+    idempotency_h: float = setting(
+        "NEARBY_IDEMPOTENCY_H",
+        number(0.01, 8_760),
+        default="24",
+        allowed="0.01 to 8760",
+        meaning="hours for which a write sent again with its Idempotency-Key has its first answer",
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -703,7 +831,21 @@ class ApiSettings:
     cache: CacheSettings = group(CacheSettings)
     stream: StreamSettings = group(StreamSettings)
     history: HistorySettings = group(HistorySettings)
-    database_url: str = _database_url()
+    database_url: Secret = _database_url()
+    database_pool_size: int = setting(
+        "NEARBY_DATABASE_POOL_SIZE",
+        integer(1, 1_000),
+        default="8",
+        allowed="1 to 1000",
+        meaning="connections to the user database that one API process opens at most",
+    )
+    database_timeout_s: float = setting(
+        "NEARBY_DATABASE_TIMEOUT_S",
+        number(0.1, 60),
+        default="5",
+        allowed="0.1 to 60",
+        meaning="how long a statement, a lock or a free connection is waited for before the answer is 503, seconds",
+    )
     host: str = _host()
     port: int = setting(
         "NEARBY_PORT",
@@ -738,6 +880,10 @@ class ApiSettings:
         allowed="60 to 31536000",
         meaning="how long a refresh token is good, seconds (2592000: 30 days)",
     )
+    rates: RateSettings = group(RateSettings)
+    social: SocialSettings = group(SocialSettings)
+    external_issuer: ExternalIssuerSettings = group(ExternalIssuerSettings)
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = _trusted_proxies()
     token_keys: TokenKeys = _token_keys()
     service_token: Secret = _service_token()
     admin_token: Secret = _admin_token()

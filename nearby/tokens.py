@@ -1,12 +1,14 @@
 """Access tokens: JSON Web Tokens by RFC 7519, checked by the rules of RFC 8725.
 
 One algorithm, fixed in the code (HS256): a token's own ``alg`` chooses nothing. The header must say
-``typ: at+jwt`` (RFC 9068) and a known ``kid``; issuer, audience, subject and the three times are required.
+``typ: at+jwt`` (RFC 9068) and a known ``kid``; issuer, audience, subject and the three times are required, each once.
 During a rotation two keys are good; the first signs.
 """
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -94,7 +96,30 @@ class TokenKeys:
             )
         except (jwt.InvalidTokenError, ValueError, RecursionError) as error:
             raise TokenError(type(error).__name__) from error
+        refuse_duplicate_names(token)
         return _checked(claims, now_ms)
+
+
+def refuse_duplicate_names(token: str) -> None:
+    """Check that no name stands twice in the header or the claims of a JSON Web Token (RFC 7519 §4).
+
+    Two programs may take two different ones for the true one.
+
+    Raises:
+        TokenError: a name stands twice, or it is not such a token.
+    """
+    try:
+        for part in token.split(".")[:2]:
+            json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)), object_pairs_hook=_once)
+    except (ValueError, RecursionError) as error:
+        raise TokenError("not JSON") from error
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    named = dict(pairs)
+    if len(named) < len(pairs):
+        raise TokenError("a name stands twice")
+    return named
 
 
 def _checked(claims: dict[str, Any], now_ms: int) -> AccessToken:

@@ -14,7 +14,7 @@ from social_graph.upgrade import upgrade
 def main(environ: Mapping[str, str]) -> int:
     """Upgrade and return the exit status: 2 for a wrong setting, 1 for a database that fails."""
     try:
-        upgrade(load(DatabaseSettings, environ).url)
+        upgrade(load(DatabaseSettings, environ).url.value)
     except SettingsError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2

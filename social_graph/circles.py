@@ -15,12 +15,13 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from nearby.changes import Change
-from nearby.errors import Conflict, NotFound
+from nearby.errors import Conflict, NotFound, StoreUnavailable
 from nearby.model import UserId
 from nearby.ports import Clock
 from nearby.sharing import CircleRule, Tier
 from social_graph.database import Database
 from social_graph.friendships import are_friends
+from social_graph.locks import hold
 from social_graph.plans import replan
 from social_graph.schema import circle_members, circles
 
@@ -74,6 +75,7 @@ class Circles:
         """
         circle = Circle(str(uuid.uuid4()), name, rule, ())
         async with self._database.write() as connection:
+            await hold(connection, owner_id)
             count = select(func.count()).select_from(circles).where(circles.c.user_id == owner_id)
             if (await connection.scalar(count) or 0) >= MAX_CIRCLES:
                 raise Conflict("too_many_circles", f"there are {MAX_CIRCLES} circles already")
@@ -93,7 +95,7 @@ class Circles:
             StoreUnavailable: the database failed.
         """
         async with self._database.write() as connection:
-            await _one(connection, owner_id, circle_id)
+            await _hold_with_members(connection, owner_id, circle_id)
             await _named(connection, update(circles).where(_is(owner_id, circle_id)).values(**_values(name, rule)))
             circle = await _one(connection, owner_id, circle_id)
             return circle, await replan(connection, owner_id, circle.members, self._clock())
@@ -106,7 +108,7 @@ class Circles:
             StoreUnavailable: the database failed.
         """
         async with self._database.write() as connection:
-            circle = await _one(connection, owner_id, circle_id)
+            circle = await _hold_with_members(connection, owner_id, circle_id)
             await connection.execute(delete(circles).where(_is(owner_id, circle_id)))
             return await replan(connection, owner_id, circle.members, self._clock())
 
@@ -119,6 +121,7 @@ class Circles:
             StoreUnavailable: the database failed.
         """
         async with self._database.write() as connection:
+            await hold(connection, owner_id, friend_id)
             circle = await _one(connection, owner_id, circle_id)
             if not await are_friends(connection, owner_id, friend_id):
                 raise NotFound("friend_not_found", "there is no such friend")
@@ -139,6 +142,7 @@ class Circles:
         """
         member = (circle_members.c.circle_id == circle_id) & (circle_members.c.friend_id == friend_id)
         async with self._database.write() as connection:
+            await hold(connection, owner_id, friend_id)
             circle = await _one(connection, owner_id, circle_id)
             if friend_id not in circle.members:
                 raise NotFound("friend_not_found", "there is no such friend in this circle")
@@ -166,6 +170,16 @@ async def _one(connection: AsyncConnection, owner_id: UserId, circle_id: str) ->
     if not found:
         raise NotFound("circle_not_found", "there is no such circle")
     return found[0]
+
+
+async def _hold_with_members(connection: AsyncConnection, owner_id: UserId, circle_id: str) -> Circle:
+    """Hold the owner and all members, so that what each says to everyone is announced as it is; return the circle."""
+    members = (await _one(connection, owner_id, circle_id)).members
+    await hold(connection, owner_id, *members)
+    circle = await _one(connection, owner_id, circle_id)
+    if not set(circle.members) <= set(members):
+        raise StoreUnavailable("social_graph", "somebody came into the circle meanwhile")
+    return circle
 
 
 async def _read(connection: AsyncConnection, which: ColumnElement[bool]) -> list[Circle]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import insert, select, update
 from sqlalchemy.exc import IntegrityError
@@ -14,23 +15,27 @@ from nearby.model import MAX_SEQ, UserId
 from nearby.ports import Clock
 from social_graph.changes import UNNUMBERED, append
 from social_graph.database import Database
-from social_graph.passwords import Passwords
+from social_graph.gathering import Gathering
+from social_graph.locks import hold
+from social_graph.passwords import NO_PASSWORD, Passwords
 from social_graph.refresh_tokens import Grant, end_families, start_family
 from social_graph.schema import users
-from social_graph.users import Person, find_person
+from social_graph.users import Person, find_person, is_handle
 
 _NEVER_MS = MAX_SEQ
 """From when on the tokens of somebody who is banned are good."""
 
 
 class Credentials:
-    """What proves that somebody is a user, and its end."""
+    """What proves that somebody is a user, and its end. :meth:`run` must be running."""
 
     def __init__(self, database: Database, clock: Clock, passwords: Passwords, refresh_lifetime_s: int) -> None:
         self._database = database
         self._clock = clock
         self._passwords = passwords
         self._refresh_lifetime_s = refresh_lifetime_s
+        # Asked with each request to the API.
+        self._valid_from = Gathering(self._fetch_valid_from)
 
     async def sign_up(self, handle: str, password: str, display_name: str) -> Person:
         """Create a user who shares with friends to come.
@@ -67,11 +72,11 @@ class Credentials:
             StoreUnavailable: the database failed, or too many passwords wait to be checked.
         """
         query = select(users.c.id, users.c.password_hash).where(users.c.handle == handle)
-        async with self._database.read() as connection:
-            row = (await connection.execute(query)).one_or_none()
-        if row is None:
+        rows = await self._database.rows(query) if is_handle(handle) else []
+        if not rows or rows[0].password_hash == NO_PASSWORD:
             await self._passwords.verify_nobody(password)
             return None
+        row = rows[0]
         if not await self._passwords.verify(row.password_hash, password):
             return None
         return await self._grant(UserId(row.id), row.password_hash)
@@ -83,6 +88,7 @@ class Credentials:
             users.c.id == user_id, users.c.password_hash == password_hash
         )
         async with self._database.write() as connection:
+            await hold(connection, user_id)
             valid_from_ms = await connection.scalar(unchanged)
             if valid_from_ms is None:
                 return None
@@ -99,6 +105,7 @@ class Credentials:
         """
         password_hash = await self._passwords.hash(password)
         async with self._database.write() as connection:
+            await hold(connection, user_id)
             await connection.execute(update(users).where(users.c.id == user_id).values(password_hash=password_hash))
             return await self._revoke(connection, user_id, issued_at_ms)
 
@@ -112,6 +119,7 @@ class Credentials:
             StoreUnavailable: the database failed.
         """
         async with self._database.write() as connection:
+            await hold(connection, user_id)
             return await self._revoke(connection, user_id, issued_at_ms)
 
     async def _revoke(self, connection: AsyncConnection, user_id: UserId, issued_at_ms: int) -> list[Change]:
@@ -132,6 +140,7 @@ class Credentials:
             StoreUnavailable: the database failed.
         """
         async with self._database.write() as connection:
+            await hold(connection, user_id)
             await _set_valid_from(connection, user_id, _NEVER_MS)
             await end_families(connection, user_id)
             return [await append(connection, TokensRevoked(UNNUMBERED, user_id, _NEVER_MS), self._clock())]
@@ -145,7 +154,7 @@ class Credentials:
         """
         async with self._database.write() as connection:
             if await connection.scalar(select(users.c.tokens_valid_from_ms).where(users.c.id == user_id)) != _NEVER_MS:
-                await find_person(connection, user_id)
+                await find_person(connection, user_id, user_id)
                 return
             await _set_valid_from(connection, user_id, self._clock() + 1)
 
@@ -155,11 +164,17 @@ class Credentials:
         Raises:
             StoreUnavailable: the database failed.
         """
-        async with self._database.read() as connection:
-            found = await connection.scalar(select(users.c.tokens_valid_from_ms).where(users.c.id == user_id))
-        return None if found is None else int(found)
+        return await self._valid_from.get(user_id)
+
+    async def run(self) -> None:
+        """Answer :meth:`valid_from_ms`, until cancelled."""
+        await self._valid_from.run()
+
+    async def _fetch_valid_from(self, user_ids: Sequence[UserId]) -> Mapping[UserId, int]:
+        query = select(users.c.id, users.c.tokens_valid_from_ms).where(self._database.among(users.c.id, user_ids))
+        return {UserId(row.id): row.tokens_valid_from_ms for row in await self._database.rows(query)}
 
 
 async def _set_valid_from(connection: AsyncConnection, user_id: UserId, valid_from_ms: int) -> None:
-    await find_person(connection, user_id)
+    await find_person(connection, user_id, user_id)
     await connection.execute(update(users).where(users.c.id == user_id).values(tokens_valid_from_ms=valid_from_ms))

@@ -1,43 +1,50 @@
-"""Connections and transactions: the one file that knows which database is underneath.
+"""Connections and transactions, on SQLite or PostgreSQL.
 
-Invariant: write transactions run one after another. In SQLite ``BEGIN IMMEDIATE`` takes the write lock before the
-first read, so what a transaction has checked still holds when it writes, and the sequence of the change feed is
-the order of commits. Another database must give the same here (in PostgreSQL: ``pg_advisory_xact_lock`` at the
-begin), because a gateway that tails the feed never looks back for a smaller sequence that commits late.
+What a write transaction may rely on, the same on both:
+
+* After :func:`social_graph.locks.hold` of some users, no other transaction that holds one of them runs until this one
+  ends; so what it then reads about them still holds when it writes.
+* The sequence of the change feed is the order of commits (see :mod:`social_graph.changes`): a gateway that tails the
+  feed never looks back for a smaller sequence that commits late.
+
+SQLite has one writer at a time, which gives both. PostgreSQL runs writers side by side: users are held by locks on
+their rows, and only transactions that append to the feed wait for each other.
 """
 
 from __future__ import annotations
 
 import asyncio
-import sqlite3
-import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import ColumnElement, Executable, Row, String, any_, literal, make_url
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from nearby.errors import StoreUnavailable
+from nearby.errors import NotFound, StoreUnavailable
+from social_graph import postgresql, sqlite
 
-_DRIVERS = {"sqlite": "sqlite+aiosqlite"}
-_POOL_SIZE = 8
-_WAIT_S = 5
-"""How long a statement waits for a lock and a caller for a connection or its turn to write."""
+POOL_SIZE = 8
+TIMEOUT_S = 5.0
+"""How long a statement may take, a lock be waited for, and a caller wait for a connection or its turn to write."""
 
-_WRITE = "nearby_write"
+_FAILURES: tuple[type[Exception], ...] = (DBAPIError, PoolTimeout, OSError, TimeoutError, *postgresql.FAILURES)
 
 
 class Database:
-    """Read and write transactions on one engine."""
+    """Read and write transactions on one engine; ``turns`` write transactions at once."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
-        self._writing_engine = engine.execution_options(**{_WRITE: True})
-        # SQLite makes waiting writers poll; in line they are served at once and in order.
-        self._turn = asyncio.Lock()
+    def __init__(
+        self, snapshots: AsyncEngine, single: AsyncEngine, writing: AsyncEngine, turns: int, timeout_s: float
+    ) -> None:
+        self._snapshots = snapshots
+        self._single = single
+        self._writing = writing
+        self._turns = asyncio.Semaphore(turns)
+        self._timeout_s = timeout_s
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
@@ -46,114 +53,120 @@ class Database:
         Raises:
             StoreUnavailable: the database failed.
         """
-        with _failures_told():
-            async with self._engine.begin() as connection:
+        with failures_told():
+            async with self._snapshots.begin() as connection:
                 yield connection
+
+    async def rows(
+        self, query: Executable, values: Mapping[str, object] | None = None
+    ) -> Sequence[Row[*tuple[Any, ...]]]:
+        """Return all rows of a single query, its parameters bound to ``values``: cheaper than a transaction.
+
+        Raises:
+            StoreUnavailable: the database failed.
+        """
+        with failures_told():
+            async with self._single.connect() as connection:
+                return (await connection.execute(query, values)).all()
+
+    async def scalar(self, query: Executable, values: Mapping[str, object] | None = None) -> Any:
+        """Return the first value of the first row of a single query, ``None`` if there is none.
+
+        Raises:
+            StoreUnavailable: the database failed.
+        """
+        rows = await self.rows(query, values)
+        return rows[0][0] if rows else None
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
         """Yield a connection inside a transaction that commits at the end, and rolls back on any exception.
 
         Raises:
+            NotFound: ``user_not_found``, somebody whom a new row refers to has been deleted meanwhile.
             StoreUnavailable: the database failed; what was written may or may not be there.
         """
-        with _failures_told():
-            async with asyncio.timeout(_WAIT_S):
-                await self._turn.acquire()
+        with failures_told():
+            async with asyncio.timeout(self._timeout_s):
+                await self._turns.acquire()
             try:
-                async with self._writing_engine.begin() as connection:
+                async with self._writing.begin() as connection:
                     yield connection
             finally:
-                self._turn.release()
+                self._turns.release()
+
+    def among(self, column: ColumnElement[str], values: Sequence[str]) -> ColumnElement[bool]:
+        """Return the condition of :func:`among` for a query of this database."""
+        return _among(self._single.dialect.name, column, values)
 
     async def aclose(self) -> None:
         """Close every connection. Idempotent."""
-        await self._engine.dispose()
+        await self._snapshots.dispose()
+
+
+def among(connection: AsyncConnection, column: ColumnElement[str], values: Sequence[str]) -> ColumnElement[bool]:
+    """Return the condition that ``column`` is one of ``values``, however many, as one statement to plan and keep."""
+    return _among(connection.dialect.name, column, values)
+
+
+def _among(dialect: str, column: ColumnElement[str], values: Sequence[str]) -> ColumnElement[bool]:
+    if dialect == postgresql.SCHEME:
+        return column == any_(literal(list(values), ARRAY(String())))
+    return column.in_(values)
 
 
 @contextmanager
-def _failures_told() -> Iterator[None]:
+def failures_told() -> Iterator[None]:
+    """Turn failures of the database into StoreUnavailable; mistakes of ours pass.
+
+    Raises:
+        NotFound: ``user_not_found``, for a row that refers to nobody: every reference leads to a user in the end.
+        StoreUnavailable: the database failed.
+    """
     try:
         yield
-    except (IntegrityError, ProgrammingError, DataError):
+    except IntegrityError as error:
+        if postgresql.refers_to_nothing(error.orig) or sqlite.refers_to_nothing(error.orig):
+            raise NotFound("user_not_found", "there is no such user") from error
         raise
-    except (DBAPIError, PoolTimeout, OSError) as error:
-        cause = getattr(error, "orig", None) or error
-        raise StoreUnavailable("social_graph", f"{type(cause).__name__}: {cause}") from error
+    except DataError:
+        raise
+    except ProgrammingError as error:
+        if not postgresql.has_no_tables(error.orig):
+            raise
+        raise _unavailable(error) from error
+    except _FAILURES as error:
+        raise _unavailable(error) from error
+
+
+def _unavailable(error: BaseException) -> StoreUnavailable:
+    cause = getattr(error, "orig", None) or error
+    return StoreUnavailable("social_graph", f"{type(cause).__name__}: {cause}")
 
 
 @asynccontextmanager
-async def open_database(url: str) -> AsyncIterator[Database]:
-    """Open the database at ``url`` (``sqlite:///FILE``) for the length of the context."""
+async def open_database(
+    url: str, *, pool_size: int = POOL_SIZE, timeout_s: float = TIMEOUT_S
+) -> AsyncIterator[Database]:
+    """Open the database at ``url`` (``sqlite:///FILE`` or ``postgresql://…``) for the length of the context.
+
+    It has at most ``pool_size`` connections, half of which may be writing in PostgreSQL; ``timeout_s`` seconds is how
+    long any one of them, and any wait for one, may take.
+    """
     # In a thread, because SQLAlchemy asks the file system for the working directory.
-    database = Database(await asyncio.to_thread(engine_of, url))
+    database = await asyncio.to_thread(_database, url, pool_size, timeout_s)
     try:
         yield database
     finally:
         await database.aclose()
 
 
-def engine_of(url: str) -> AsyncEngine:
-    """Return an engine for ``url``, the driver chosen by its scheme. Connects when first used."""
+def _database(url: str, pool_size: int, timeout_s: float) -> Database:
     parsed = make_url(url)
-    engine = create_async_engine(
-        parsed.set(drivername=_DRIVERS[parsed.drivername]),
-        pool_size=_POOL_SIZE,
-        max_overflow=0,
-        pool_timeout=_WAIT_S,
-        # Errors would quote handles and hashes.
-        hide_parameters=True,
-    )
-    _listen_sqlite(engine.sync_engine)
-    return engine
-
-
-@contextmanager
-def write_blocking(url: str) -> Iterator[Connection]:
-    """Yield a connection inside a write transaction, for programs without an event loop.
-
-    Raises:
-        StoreUnavailable: the database failed; what was written may or may not be there.
-    """
-    engine = create_engine(url, hide_parameters=True)
-    _listen_sqlite(engine)
-    event.listen(engine, "connect", _switch_to_wal)
-    try:
-        with _failures_told(), engine.execution_options(**{_WRITE: True}).begin() as connection:
-            yield connection
-    finally:
-        engine.dispose()
-
-
-def _listen_sqlite(engine: Engine) -> None:
-    event.listen(engine, "connect", _prepare_sqlite)
-    event.listen(engine, "begin", _begin_sqlite)
-
-
-def _prepare_sqlite(connection: Any, _: Any) -> None:
-    # Transactions begin in `_begin_sqlite`; the driver would begin them late, after the first reads.
-    connection.isolation_level = None
-    cursor = connection.cursor()
-    cursor.execute(f"PRAGMA busy_timeout = {_WAIT_S * 1000}")
-    cursor.execute("PRAGMA foreign_keys = ON")
-    cursor.close()
-
-
-def _switch_to_wal(connection: Any, _: Any) -> None:
-    """Let readers and a writer go on side by side. A property of the file, so once is enough."""
-    deadline_s = time.monotonic() + _WAIT_S
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.OperationalError:
-            # For this lock SQLite does not wait by itself, whatever the busy timeout.
-            if time.monotonic() > deadline_s:
-                raise
-            time.sleep(0.01)
-        else:
-            return
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    writes = connection.get_execution_options().get(_WRITE, False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    if parsed.drivername == postgresql.SCHEME:
+        engine = postgresql.engine_of(parsed, pool_size, timeout_s)
+        single, snapshots = postgresql.without_transactions(engine), postgresql.snapshots_of(engine)
+        return Database(snapshots, single, engine, max(1, pool_size // 2), timeout_s)
+    engine = sqlite.engine_of(parsed, pool_size, timeout_s)
+    # SQLite makes waiting writers poll; in line they are served at once and in order.
+    return Database(engine, engine, sqlite.writing(engine), 1, timeout_s)

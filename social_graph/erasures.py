@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,15 +17,16 @@ from sqlalchemy import Row, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from nearby.changes import Change, HistoryRetentionChanged, TokensRevoked
-from nearby.errors import Conflict, NotAllowed
+from nearby.errors import Conflict, NotAllowed, StoreUnavailable
 from nearby.model import MAX_SEQ, UserId
 from nearby.ports import Clock, HistoryFence
-from social_graph.changes import UNNUMBERED, append
-from social_graph.database import Database
-from social_graph.passwords import Passwords
-from social_graph.plans import announce_friendship
+from social_graph.changes import UNNUMBERED, append, append_all
+from social_graph.database import Database, among
+from social_graph.friendships import endings
+from social_graph.locks import hold
+from social_graph.passwords import NO_PASSWORD, Passwords
 from social_graph.rights_schema import erasures, exports, history_settings
-from social_graph.schema import friendships, users
+from social_graph.schema import blocks, friendships, users
 from social_graph.users import user_not_found
 
 LEASE_S = 30
@@ -34,6 +35,8 @@ MAX_WAITING_RANGES = 20
 """Deletions of one user that may wait at a time: each holds a fence."""
 REPEATS = 24
 """How often in its own time what a shorter retention leaves behind is deleted; once an hour at most."""
+HOLD_ATTEMPTS = 10
+"""How often an account's deletion looks for its friends anew because a friendship began meanwhile."""
 RETENTION_SLACK_S = 86_400
 """How long after a change of the retention points may still arrive that do not know of it."""
 
@@ -81,33 +84,47 @@ class Erasures:
         Raises:
             NotFound: ``user_not_found``.
             NotAllowed: ``wrong_password``; nothing was deleted.
-            StoreUnavailable: the database failed.
+            StoreUnavailable: the database failed, or friendships do not cease to begin.
         """
-        if password is not None:
-            await self._check(user_id, password)
-        now_ms = self._clock()
+        checked_hash = None if password is None else await self._checked(user_id, password)
         friends_query = select(friendships.c.friend_id).where(friendships.c.user_id == user_id)
-        async with self._database.write() as connection:
-            if await connection.scalar(select(users.c.id).where(users.c.id == user_id)) is None:
-                raise user_not_found()
-            changes: list[Change] = [
-                await announce_friendship(connection, user_id, UserId(friend_id), False, now_ms)
-                for friend_id in (await connection.scalars(friends_query)).all()
-            ]
-            changes.append(await append(connection, TokensRevoked(UNNUMBERED, user_id, MAX_SEQ), now_ms))
-            # What hangs on the user goes by itself; nothing but this erasure is left to do for them.
-            await connection.execute(delete(users).where(users.c.id == user_id))
-            await connection.execute(delete(erasures).where(erasures.c.user_id == user_id))
-            erasure = await _begin(connection, user_id, Kind.ACCOUNT, (0, MAX_SEQ), now_ms)
-        return erasure, changes
+        for _ in range(HOLD_ATTEMPTS):
+            friend_ids = {UserId(row.friend_id) for row in await self._database.rows(friends_query)}
+            async with self._database.write() as connection:
+                await hold(connection, user_id, *friend_ids)
+                # A friendship that began before we held the user is with somebody whom we do not.
+                if friend_ids.issuperset(await connection.scalars(friends_query)):
+                    return await self._delete_account(connection, user_id, checked_hash)
+        raise StoreUnavailable("social_graph", "friendships begin faster than they are found")
 
-    async def _check(self, user_id: UserId, password: str) -> None:
-        async with self._database.read() as connection:
-            password_hash = await connection.scalar(select(users.c.password_hash).where(users.c.id == user_id))
-        if password_hash is None:
+    async def _delete_account(
+        self, connection: AsyncConnection, user_id: UserId, checked_hash: str | None
+    ) -> tuple[Erasure, list[Change]]:
+        now_ms = self._clock()
+        stored_hash = await connection.scalar(select(users.c.password_hash).where(users.c.id == user_id))
+        if stored_hash is None:
             raise user_not_found()
-        if not await self._passwords.verify(password_hash, password):
-            raise NotAllowed("wrong_password", "this is not the account's password")
+        if checked_hash not in (None, stored_hash):
+            raise _wrong_password()  # it was changed while the old one was being checked
+        changes: list[Change] = [
+            *await endings(connection, user_id, now_ms),
+            TokensRevoked(UNNUMBERED, user_id, MAX_SEQ),
+        ]
+        # What refers to the user goes with them; these rows name users and do not refer to them.
+        await connection.execute(delete(users).where(users.c.id == user_id))
+        await connection.execute(delete(blocks).where(blocks.c.blocked_id == user_id))
+        await connection.execute(delete(erasures).where(erasures.c.user_id == user_id))
+        erasure = await _begin(connection, user_id, Kind.ACCOUNT, (0, MAX_SEQ), now_ms)
+        return erasure, await append_all(connection, changes, now_ms)
+
+    async def _checked(self, user_id: UserId, password: str) -> str:
+        """Return the stored hash of ``password``."""
+        found: str | None = await self._database.scalar(select(users.c.password_hash).where(users.c.id == user_id))
+        if found is None:
+            raise user_not_found()
+        if found == NO_PASSWORD or not await self._passwords.verify(found, password):
+            raise _wrong_password()
+        return found
 
     async def delete_range(self, user_id: UserId, from_ms: int, to_ms: int) -> Erasure:
         """Begin to delete what was recorded in [``from_ms``, ``to_ms``); return the erasure, taken.
@@ -120,15 +137,19 @@ class Erasures:
         """
         waiting = select(erasures.c.id).where(erasures.c.user_id == user_id, erasures.c.kind == Kind.RANGE.value)
         async with self._database.write() as connection:
+            await hold(connection, user_id)
             if len((await connection.scalars(waiting)).all()) >= MAX_WAITING_RANGES:
                 raise Conflict("too_many_deletions", "earlier deletions are not finished yet")
             await connection.execute(delete(exports).where(exports.c.user_id == user_id))
             return await _begin(connection, user_id, Kind.RANGE, (from_ms, to_ms), self._clock())
 
-    async def set_retention(self, user_id: UserId, retention_s: int | None) -> list[Change]:
+    async def set_retention(
+        self, user_id: UserId, retention_s: int | None, check: Callable[[int | None], None] | None = None
+    ) -> list[Change]:
         """Keep the history of ``user_id`` for ``retention_s`` seconds (0: not at all, ``None``: by default).
 
-        What is older is deleted from now on, and an export at once; return the changes to publish.
+        What is older is deleted from now on, and an export at once; return the changes to publish. ``check`` is shown
+        the retention as it is, and nothing happens if it raises.
 
         Raises:
             NotFound: ``user_not_found``.
@@ -136,9 +157,12 @@ class Erasures:
         """
         now_ms = self._clock()
         async with self._database.write() as connection:
+            await hold(connection, user_id)
             if await connection.scalar(select(users.c.id).where(users.c.id == user_id)) is None:
                 raise user_not_found()
-            before_s = await stored_retention_s(connection, user_id)
+            before_s: int | None = await connection.scalar(_retention_of(user_id))
+            if check is not None:
+                check(before_s)
             if before_s == retention_s:
                 return []
             await connection.execute(delete(history_settings).where(history_settings.c.user_id == user_id))
@@ -159,8 +183,8 @@ class Erasures:
         Raises:
             StoreUnavailable: the database failed.
         """
-        async with self._database.read() as connection:
-            return await stored_retention_s(connection, user_id)
+        found: int | None = await self._database.scalar(_retention_of(user_id))
+        return found
 
     # ------------------------------------------------------------------------------------------- work
 
@@ -172,12 +196,12 @@ class Erasures:
         """
         now_ms = self._clock()
         due = select(erasures).where(erasures.c.next_ms <= now_ms).order_by(erasures.c.next_ms).limit(limit)
-        async with self._database.read() as connection:
-            if (await connection.execute(due.limit(1))).first() is None:
-                return []
+        if not await self._database.rows(due.limit(1)):
+            return []
         async with self._database.write() as connection:
-            rows = (await connection.execute(due)).all()
-            taken = update(erasures).where(erasures.c.id.in_([row.id for row in rows]))
+            # Rows that somebody else is taking at this moment are theirs.
+            rows = (await connection.execute(due.with_for_update(skip_locked=True))).all()
+            taken = update(erasures).where(among(connection, erasures.c.id, [row.id for row in rows]))
             await connection.execute(taken.values(next_ms=now_ms + LEASE_S * 1000, attempts=erasures.c.attempts + 1))
         return [_erasure_of(row) for row in rows]
 
@@ -219,11 +243,12 @@ class Erasures:
                 await connection.execute(delete(erasures).where(mine))
 
 
-async def stored_retention_s(connection: AsyncConnection, user_id: UserId) -> int | None:
-    """Return what ``user_id`` has chosen; ``None``: nothing."""
-    query = select(history_settings.c.retention_s).where(history_settings.c.user_id == user_id)
-    found: int | None = await connection.scalar(query)
-    return found
+def _retention_of(user_id: UserId) -> Any:
+    return select(history_settings.c.retention_s).where(history_settings.c.user_id == user_id)
+
+
+def _wrong_password() -> NotAllowed:
+    return NotAllowed("wrong_password", "this is not the account's password")
 
 
 async def _begin(

@@ -17,6 +17,7 @@ from nearby.errors import NotFound
 from nearby.model import UserId
 from nearby.ports import Clock
 from social_graph.database import Database
+from social_graph.locks import hold
 from social_graph.rights_schema import export_parts, exports, metadata
 
 KEPT_S = 2 * 86_400
@@ -25,8 +26,8 @@ LEASE_S = 60
 """How long an attempt may go without adding a part before another takes over."""
 
 _PREPARING, _READY = "preparing", "ready"
-_SECRETS = frozenset({"password_hash", "token_hash"})
-"""Columns that prove who one is and say nothing about one."""
+_SECRETS = frozenset({"password_hash", "token_hash", "key_hash", "fingerprint", "answer"})
+"""Columns that prove who one is, or that are encrypted, and say nothing about one."""
 _BY_OWNER = {"friendships": "user_id", "circle_members": "user_id"}
 """Tables whose rows are their owner's word about a friend, which is not for that friend to know."""
 _WORD_OF_FRIENDS = {("friendships", "shows")}
@@ -64,6 +65,7 @@ class Exports:
         now_ms = self._clock()
         mine = exports.c.user_id == user_id
         async with self._database.write() as connection:
+            await hold(connection, user_id)
             row = (await connection.execute(select(exports).where(mine, exports.c.state == _PREPARING))).first()
             if row is None:
                 await connection.execute(delete(exports).where(mine))
@@ -88,11 +90,10 @@ class Exports:
             StoreUnavailable: the database failed.
         """
         query = select(exports).where(exports.c.id == export_id, exports.c.user_id == user_id)
-        async with self._database.read() as connection:
-            row = (await connection.execute(query)).one_or_none()
-        if row is None or row.expires_ms <= self._clock():
+        rows = await self._database.rows(query)
+        if not rows or rows[0].expires_ms <= self._clock():
             raise NotFound("export_not_found", "there is no such export (any more)")
-        return _export_of(row)
+        return _export_of(rows[0])
 
     async def part(self, export: Export, part: int) -> bytes | None:
         """Return part ``part`` of the archive, from 0 on; ``None`` after the last.
@@ -101,8 +102,7 @@ class Exports:
             StoreUnavailable: the database failed.
         """
         query = select(export_parts.c.data).where(_part_of(export), export_parts.c.part == part)
-        async with self._database.read() as connection:
-            data: bytes | None = await connection.scalar(query)
+        data: bytes | None = await self._database.scalar(query)
         return data
 
     # ------------------------------------------------------------------------------------------- work
@@ -115,13 +115,14 @@ class Exports:
         """
         now_ms = self._clock()
         due = (exports.c.state == _PREPARING) & (exports.c.next_ms <= now_ms)
-        async with self._database.read() as connection:
-            waiting = select(exports.c.id).where(or_(due, exports.c.expires_ms <= now_ms)).limit(1)
-            if (await connection.execute(waiting)).first() is None:
-                return None
+        waiting = select(exports.c.id).where(or_(due, exports.c.expires_ms <= now_ms)).limit(1)
+        if not await self._database.rows(waiting):
+            return None
+        # One that somebody else is taking at this moment is theirs.
+        oldest = select(exports).where(due).order_by(exports.c.next_ms).limit(1).with_for_update(skip_locked=True)
         async with self._database.write() as connection:
             await connection.execute(delete(exports).where(exports.c.expires_ms <= now_ms))
-            row = (await connection.execute(select(exports).where(due).order_by(exports.c.next_ms).limit(1))).first()
+            row = (await connection.execute(oldest)).first()
             if row is None:
                 return None
             await connection.execute(delete(export_parts).where(export_parts.c.export_id == row.id))

@@ -11,7 +11,7 @@ from sqlalchemy import Row, select
 from nearby.model import FriendEdge, FriendList, UserId
 from nearby.ports import Clock
 from social_graph.changes import latest
-from social_graph.database import Database
+from social_graph.database import Database, among
 from social_graph.plans import plan_in
 from social_graph.rights_schema import history_settings
 from social_graph.schema import friendships, users
@@ -21,6 +21,12 @@ MAX_USERS = 1000
 """Users per call, well below the number of parameters that either database takes in one statement."""
 
 _SAID = (users.c.switch_sequence, *LIMIT_COLUMNS)
+# Not a join, which PostgreSQL may carry out by reading the whole table.
+_RETENTION = select(history_settings.c.retention_s).where(history_settings.c.user_id == users.c.id).scalar_subquery()
+_OWNERS = select(users.c.id, users.c.tokens_valid_from_ms, _RETENTION.label("retention_s"), *_SAID)
+_EDGES = select(friendships.c.user_id, friendships.c.friend_id, friendships.c.shows, friendships.c.sees, *_SAID).join(
+    users, users.c.id == friendships.c.friend_id
+)
 
 
 class FriendLists:
@@ -40,20 +46,12 @@ class FriendLists:
             StoreUnavailable: the database failed.
         """
         assert len(user_ids) <= MAX_USERS
-        owners_query = (
-            select(users.c.id, users.c.tokens_valid_from_ms, history_settings.c.retention_s, *_SAID)
-            .outerjoin(history_settings, history_settings.c.user_id == users.c.id)
-            .where(users.c.id.in_(user_ids))
-        )
-        edges_query = (
-            select(friendships.c.user_id, friendships.c.friend_id, friendships.c.shows, friendships.c.sees, *_SAID)
-            .join(users, users.c.id == friendships.c.friend_id)
-            .where(friendships.c.user_id.in_(user_ids))
-        )
         now_ms = self._clock()
         async with self._database.read() as connection:
             sequence = await latest(connection)
+            owners_query = _OWNERS.where(among(connection, users.c.id, user_ids))
             owners = {row.id: row for row in await connection.execute(owners_query)}
+            edges_query = _EDGES.where(among(connection, friendships.c.user_id, user_ids))
             edges: defaultdict[str, list[FriendEdge]] = defaultdict(list)
             # Unpacking, because looking columns up by name takes longer than all the rest.
             rows = await connection.execute(edges_query)

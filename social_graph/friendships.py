@@ -5,18 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, delete, insert, select
+from sqlalchemy import BindParameter, Integer, Row, bindparam, delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from nearby.changes import Change, FriendshipChanged
-from nearby.errors import NotFound
+from nearby.errors import Conflict, NotFound
 from nearby.model import UserId
 from nearby.ports import Clock
 from nearby.sharing import Rule, plan_of
+from social_graph.changes import UNNUMBERED
 from social_graph.database import Database
+from social_graph.locks import hold
 from social_graph.plans import RULE_COLUMNS, announce_friendship, column_of, rule_of
 from social_graph.schema import friendships, users
-from social_graph.sharing import default_of
+from social_graph.sharing import LIMIT_COLUMNS, default_of, said_by, said_of
 from social_graph.users import PERSON_COLUMNS, Person, person_of
 
 
@@ -62,6 +64,44 @@ async def befriend(connection: AsyncConnection, user_id: UserId, friend_id: User
     return await announce_friendship(connection, user_id, friend_id, True, now_ms)
 
 
+async def part(connection: AsyncConnection, user_id: UserId, friend_id: UserId, now_ms: int) -> FriendshipChanged:
+    """End the friendship of two friends, both held; return the change to publish."""
+    either_side = _one_side(user_id, friend_id) | _one_side(friend_id, user_id)
+    await connection.execute(delete(friendships).where(either_side))
+    return await announce_friendship(connection, user_id, friend_id, False, now_ms)
+
+
+async def endings(connection: AsyncConnection, user_id: UserId, now_ms: int) -> list[FriendshipChanged]:
+    """Return the changes that end every friendship of ``user_id``, who is held as all friends are; without numbers."""
+    query = (
+        select(friendships.c.friend_id, *LIMIT_COLUMNS)
+        .join(users, users.c.id == friendships.c.friend_id)
+        .where(friendships.c.user_id == user_id)
+        .order_by(friendships.c.friend_id)
+    )
+    mine = await said_by(connection, user_id, now_ms)
+    changes = []
+    for friend_id, *limits in await connection.execute(query):
+        theirs = said_of(*limits, now_ms=now_ms)
+        changes.append(
+            FriendshipChanged(
+                UNNUMBERED, user_id, friend_id, False, mine.sharing, theirs.sharing, mine.limits, theirs.limits
+            )
+        )
+    return changes
+
+
+async def check_room(connection: AsyncConnection, user_id: UserId, max_friends: int) -> None:
+    """Check that ``user_id``, who is held, may have one more friend.
+
+    Raises:
+        Conflict: ``too_many_friends``.
+    """
+    query = select(func.count()).select_from(friendships).where(friendships.c.user_id == user_id)
+    if (await connection.scalar(query) or 0) >= max_friends:
+        raise Conflict("too_many_friends", f"one of the two has {max_friends} friends already")
+
+
 def _one_side(user_id: UserId, friend_id: UserId) -> Any:
     return (friendships.c.user_id == user_id) & (friendships.c.friend_id == friend_id)
 
@@ -72,12 +112,21 @@ async def find_friend(connection: AsyncConnection, user_id: UserId, friend_id: U
     return _friend_of((await connection.execute(query)).one(), now_ms)
 
 
-def _friends_of(user_id: UserId) -> Any:
+def _friends_of(user_id: UserId | BindParameter[str]) -> Any:
     return (
         select(*PERSON_COLUMNS, friendships.c.since_ms, *RULE_COLUMNS)
         .join(friendships, friendships.c.friend_id == users.c.id)
         .where(friendships.c.user_id == user_id)
     )
+
+
+# Made once: making a statement takes longer than running it. Every id follows the empty one.
+_PAGE = (
+    _friends_of(bindparam("owner"))
+    .where(friendships.c.friend_id > bindparam("after"))
+    .order_by(friendships.c.friend_id)
+    .limit(bindparam("count", type_=Integer))
+)
 
 
 def _friend_of(row: Row[*tuple[Any, ...]], now_ms: int) -> Friend:
@@ -97,11 +146,7 @@ class Friendships:
         Raises:
             StoreUnavailable: the database failed.
         """
-        query = _friends_of(user_id).order_by(friendships.c.friend_id).limit(limit + 1)
-        if after is not None:
-            query = query.where(friendships.c.friend_id > after)
-        async with self._database.read() as connection:
-            rows = (await connection.execute(query)).all()
+        rows = await self._database.rows(_PAGE, {"owner": user_id, "after": after or "", "count": limit + 1})
         now_ms = self._clock()
         friends = tuple(_friend_of(row, now_ms) for row in rows[:limit])
         return FriendPage(friends, friends[-1].person.user_id if len(rows) > limit else None)
@@ -113,8 +158,7 @@ class Friendships:
             StoreUnavailable: the database failed.
         """
         query = select(friendships.c.friend_id).where(friendships.c.user_id == user_id)
-        async with self._database.read() as connection:
-            return [UserId(friend_id) for friend_id in (await connection.scalars(query)).all()]
+        return [UserId(row.friend_id) for row in await self._database.rows(query)]
 
     async def remove(self, user_id: UserId, friend_id: UserId) -> list[Change]:
         """End the friendship on both sides; return the changes to publish.
@@ -123,10 +167,8 @@ class Friendships:
             NotFound: ``friend_not_found``, they are not friends.
             StoreUnavailable: the database failed.
         """
-        now_ms = self._clock()
-        either_side = _one_side(user_id, friend_id) | _one_side(friend_id, user_id)
         async with self._database.write() as connection:
+            await hold(connection, user_id, friend_id)
             if not await are_friends(connection, user_id, friend_id):
                 raise NotFound("friend_not_found", "there is no such friend")
-            await connection.execute(delete(friendships).where(either_side))
-            return [await announce_friendship(connection, user_id, friend_id, False, now_ms)]
+            return [await part(connection, user_id, friend_id, self._clock())]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from nearby.ports import Clock
 from nearby.sharing import Tier, ceiling
 from social_graph.database import Database
 from social_graph.friendships import are_friends
+from social_graph.locks import hold
 from social_graph.plans import plan_in
 from social_graph.rights_schema import history_grants, history_settings
 from social_graph.schema import friendships, users
@@ -46,16 +48,22 @@ class HistoryGrants:
             StoreUnavailable: the database failed.
         """
         query = select(history_grants.c.from_ms, history_grants.c.until_ms).where(_of(owner_id, viewer_id))
-        async with self._database.read() as connection:
-            row = (await connection.execute(query)).one_or_none()
-        if row is None or _has_ended(row.until_ms, self._clock()):
+        rows = await self._database.rows(query)
+        if not rows or _has_ended(rows[0].until_ms, self._clock()):
             raise NotFound("grant_not_found", "this friend may not see your history")
-        return Grant(row.from_ms, row.until_ms)
+        return Grant(rows[0].from_ms, rows[0].until_ms)
 
-    async def give(self, owner_id: UserId, viewer_id: UserId, until_ms: int | None) -> Grant:
+    async def give(
+        self,
+        owner_id: UserId,
+        viewer_id: UserId,
+        until_ms: int | None,
+        check: Callable[[Grant | None], None] | None = None,
+    ) -> Grant:
         """Let ``viewer_id`` see where ``owner_id`` is from now on until ``until_ms``; return the grant.
 
-        One that has not ended goes on from where it began.
+        One that has not ended goes on from where it began. ``check`` is shown that one, ``None`` if there is none, and
+        nothing happens if it raises.
 
         Raises:
             NotFound: ``friend_not_found``, they are not friends.
@@ -64,14 +72,18 @@ class HistoryGrants:
         now_ms = self._clock()
         query = select(history_grants.c.from_ms, history_grants.c.until_ms).where(_of(owner_id, viewer_id))
         async with self._database.write() as connection:
+            await hold(connection, owner_id, viewer_id)
             if not await are_friends(connection, owner_id, viewer_id):
                 raise friend_not_found()
             row = (await connection.execute(query)).one_or_none()
-            from_ms = now_ms if row is None or _has_ended(row.until_ms, now_ms) else row.from_ms
+            present = None if row is None or _has_ended(row.until_ms, now_ms) else Grant(row.from_ms, row.until_ms)
+            if check is not None:
+                check(present)
+            from_ms = now_ms if present is None else present.from_ms
             values = {"from_ms": from_ms, "until_ms": until_ms}
             if row is None:
-                values = {"owner_id": owner_id, "viewer_id": viewer_id, **values}
-                await connection.execute(insert(history_grants).values(values))
+                begun = insert(history_grants).values(owner_id=owner_id, viewer_id=viewer_id, **values)
+                await connection.execute(begun)
             else:
                 await connection.execute(update(history_grants).where(_of(owner_id, viewer_id)).values(values))
         return Grant(from_ms, until_ms)
@@ -112,10 +124,10 @@ class HistoryGrants:
             .where(_of(owner_id, viewer_id))
         )
         now_ms = self._clock()
-        async with self._database.read() as connection:
-            row = (await connection.execute(query)).one_or_none()
-        if row is None or _has_ended(row.until_ms, now_ms):
+        rows = await self._database.rows(query)
+        if not rows or _has_ended(rows[0].until_ms, now_ms):
             raise friend_not_found()
+        row = rows[0]
         _, _, _, sees, *limits = row
         said = said_of(*limits, now_ms=now_ms)
         if min(plan_in(sees).at(now_ms), ceiling(said.sharing, said.limits, now_ms).tier) is not Tier.EXACT:

@@ -20,6 +20,9 @@ https://cheatsheetseries.owasp.org/cheatsheets/Password_Storage_Cheat_Sheet.html
 CONCURRENCY = 2
 """Hashes computed at once; each takes one core and :data:`MEMORY_KIB`."""
 
+NO_PASSWORD = "-"
+"""The hash of a user who has no password; none is right."""
+
 WAIT_S = 10
 """How long a log-in waits for its turn before it is told to come back."""
 

@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from nearby.model import UserId
 from nearby.ports import Clock
 from social_graph.database import Database
+from social_graph.locks import hold
 from social_graph.schema import refresh_tokens, users
 
 
@@ -84,7 +85,12 @@ class RefreshTokens:
             .join(users, users.c.id == refresh_tokens.c.user_id)
             .where(refresh_tokens.c.token_hash == _hash(token))
         )
+        owner = select(refresh_tokens.c.user_id).where(refresh_tokens.c.token_hash == _hash(token))
         async with self._database.write() as connection:
+            user_id = await connection.scalar(owner)
+            if user_id is None:
+                return None
+            await hold(connection, UserId(user_id))
             row = (await connection.execute(query)).one_or_none()
             if row is None or row.expires_ms <= now_ms:
                 return None
@@ -95,3 +101,16 @@ class RefreshTokens:
             await connection.execute(used.values(rotated_ms=now_ms))
             successor = await _store(connection, row.user_id, row.family, now_ms + self._lifetime_s * 1000)
         return Grant(UserId(row.user_id), successor, max(now_ms, row.tokens_valid_from_ms))
+
+    async def delete_expired(self, limit: int = 1_000) -> int:
+        """Delete up to ``limit`` tokens that have expired; return how many.
+
+        Raises:
+            StoreUnavailable: the database failed.
+        """
+        expired = refresh_tokens.c.expires_ms <= self._clock()
+        due = select(refresh_tokens.c.token_hash).where(expired).limit(limit)
+        async with self._database.write() as connection:
+            return (
+                await connection.execute(delete(refresh_tokens).where(refresh_tokens.c.token_hash.in_(due)))
+            ).rowcount

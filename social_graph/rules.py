@@ -14,6 +14,7 @@ from nearby.model import UserId
 from nearby.ports import Clock
 from nearby.sharing import Decision, Rule, Tier, decide
 from social_graph.database import Database
+from social_graph.locks import hold
 from social_graph.plans import RULE_COLUMNS, circle_rules, replan, rule_of
 from social_graph.schema import friendships
 from social_graph.sharing import said_by
@@ -60,6 +61,7 @@ class SharingRules:
         values: dict[str, Any] = {"sharing_openly": openly, "sharing_meanwhile": None, "sharing_until_ms": until_ms}
         values["sharing" if until_ms is None else "sharing_meanwhile"] = tier.label
         async with self._database.write() as connection:
+            await hold(connection, owner_id, friend_id)
             await _rule(connection, owner_id, friend_id)
             await connection.execute(update(friendships).where(_pair(owner_id, friend_id)).values(values))
             changes = await replan(connection, owner_id, [friend_id], now_ms)

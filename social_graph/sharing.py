@@ -6,6 +6,7 @@ A pause whose instant has passed is over, whoever looks; gateways end it by thei
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -20,6 +21,7 @@ from nearby.ports import Clock
 from nearby.sharing import NO_LIMITS, Limits, Tier, Window
 from social_graph.changes import UNNUMBERED, append
 from social_graph.database import Database
+from social_graph.locks import hold
 from social_graph.schema import users
 from social_graph.users import user_not_found
 
@@ -109,6 +111,22 @@ async def _row(connection: AsyncConnection, user_id: UserId, *columns: Any) -> A
     return row
 
 
+async def _switch(connection: AsyncConnection, user_id: UserId, now_ms: int) -> Switch:
+    said = await said_by(connection, user_id, now_ms)
+    return Switch(said.sharing, said.limits.paused_until_ms)
+
+
+async def _settings(connection: AsyncConnection, user_id: UserId) -> Settings:
+    default, windows, time_zone = await _row(
+        connection, user_id, users.c.default_sharing, users.c.sharing_windows, users.c.time_zone
+    )
+    return Settings(Tier.of(default), windows_of(windows), time_zone or UTC)
+
+
+Check = Callable[[tuple[Switch, Settings]], None]
+"""Raises where what stands is not what a client believes."""
+
+
 class SharingSwitches:
     """Reading and setting the switches."""
 
@@ -124,8 +142,7 @@ class SharingSwitches:
             StoreUnavailable: the database failed.
         """
         async with self._database.read() as connection:
-            said = await said_by(connection, user_id, self._clock())
-        return Switch(said.sharing, said.limits.paused_until_ms)
+            return await _switch(connection, user_id, self._clock())
 
     async def settings(self, user_id: UserId) -> Settings:
         """Return what else ``user_id`` says to everyone; nothing in it is ``None``.
@@ -134,33 +151,42 @@ class SharingSwitches:
             NotFound: ``user_not_found``.
             StoreUnavailable: the database failed.
         """
-        columns = (users.c.default_sharing, users.c.sharing_windows, users.c.time_zone)
         async with self._database.read() as connection:
-            default, windows, time_zone = await _row(connection, user_id, *columns)
-        return Settings(Tier.of(default), windows_of(windows), time_zone or UTC)
+            return await _settings(connection, user_id)
 
-    async def pause(self, user_id: UserId, until_ms: int | None, settings: Settings = UNCHANGED) -> list[Change]:
+    async def pause(
+        self, user_id: UserId, until_ms: int | None, settings: Settings = UNCHANGED, check: Check | None = None
+    ) -> list[Change]:
         """Stop sharing until ``until_ms`` (``None``: until resumed); return the changes to publish.
 
-        Raises:
-            NotFound: ``user_not_found``.
-            StoreUnavailable: the database failed.
-        """
-        return await self._set(user_id, {"sharing_paused": True, "sharing_paused_until_ms": until_ms}, settings)
-
-    async def resume(self, user_id: UserId, settings: Settings = UNCHANGED) -> list[Change]:
-        """Share again; return the changes to publish.
+        ``check`` is shown what stands, and nothing happens if it raises.
 
         Raises:
             NotFound: ``user_not_found``.
             StoreUnavailable: the database failed.
         """
-        return await self._set(user_id, {"sharing_paused": False, "sharing_paused_until_ms": None}, settings)
+        switch = {"sharing_paused": True, "sharing_paused_until_ms": until_ms}
+        return await self._set(user_id, switch, settings, check)
 
-    async def _set(self, user_id: UserId, switch: dict[str, Any], settings: Settings) -> list[Change]:
+    async def resume(self, user_id: UserId, settings: Settings = UNCHANGED, check: Check | None = None) -> list[Change]:
+        """Share again; return the changes to publish. ``check`` as for :meth:`pause`.
+
+        Raises:
+            NotFound: ``user_not_found``.
+            StoreUnavailable: the database failed.
+        """
+        switch = {"sharing_paused": False, "sharing_paused_until_ms": None}
+        return await self._set(user_id, switch, settings, check)
+
+    async def _set(
+        self, user_id: UserId, switch: dict[str, Any], settings: Settings, check: Check | None
+    ) -> list[Change]:
         now_ms = self._clock()
         values = switch | _columns_of(settings)
         async with self._database.write() as connection:
+            await hold(connection, user_id)
+            if check is not None:
+                check((await _switch(connection, user_id, now_ms), await _settings(connection, user_id)))
             was_paused, *rest = await _row(connection, user_id, *LIMIT_COLUMNS)
             was = said_of(was_paused, *rest, now_ms=now_ms)
             await connection.execute(update(users).where(users.c.id == user_id).values(values))
@@ -185,12 +211,14 @@ class SharingSwitches:
             .order_by(users.c.sharing_paused_until_ms)
             .limit(limit)
         )
-        async with self._database.read() as connection:
-            if (await connection.execute(due.limit(1))).first() is None:
-                return []
+        user_ids = [UserId(row.id) for row in await self._database.rows(due)]
+        if not user_ids:
+            return []
         async with self._database.write() as connection:
-            user_ids = (await connection.scalars(due)).all()
-            return [await _resume(connection, UserId(user_id), now_ms) for user_id in user_ids]
+            await hold(connection, *user_ids)
+            # Some may have been ended meanwhile, and others are due that are not held.
+            still_due = set(await connection.scalars(due))
+            return [await _resume(connection, user_id, now_ms) for user_id in user_ids if user_id in still_due]
 
 
 def _columns_of(settings: Settings) -> dict[str, Any]:

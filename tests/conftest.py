@@ -10,6 +10,7 @@ import pytest
 from blockbuster import BlockBuster
 
 from tests.support.cassandra import SETTINGS, CassandraNode, migrate
+from tests.support.postgresql import PostgresServer
 from tests.support.valkey import ValkeyServer
 from tests.support.valkey_topologies import NEVER_MS, ClusterValkey, SentinelValkey
 from tests.support.zookeeper import ZooKeeperEnsemble, ZooKeeperServer
@@ -24,6 +25,7 @@ OUR_PACKAGES = [
     "nearby",
     "nearby_client",
     "pubsub_router",
+    "rate_limits",
     "redis_topology",
     "social_graph",
     "ws_gateway",
@@ -58,6 +60,10 @@ def event_loop_guard() -> Iterator[EventLoopGuard]:
         function.can_block_in("nearby/sharing.py", {"_zone"})
         # One byte into a pipe that wakes kazoo's thread; it would take a hundred thousand open questions to fill it.
         function.can_block_in("kazoo/client.py", {"_call"})
+        # Passwords and certificates of PostgreSQL may be in small local files, read when a connection is opened.
+        function.can_block_in("asyncpg/connect_utils.py", {"_parse_connect_dsn_and_args"})
+        # Migrations have an event loop of their own, with nobody else on it.
+        function.can_block_in("social_graph/upgrade.py", {"_run"})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(blockbuster.blockbuster, "BlockingError", guard.record)
         blocking.activate()
@@ -160,6 +166,14 @@ def cassandra_url(shared_cassandra: CassandraNode, shared_cassandra_url: str) ->
     """An empty history in a node that is shared by all tests of this process."""
     shared_cassandra.query(f"TRUNCATE {shared_cassandra_url.rpartition('/')[2]}.history")
     return shared_cassandra_url
+
+
+@pytest.fixture(scope="session")
+def shared_postgresql() -> Iterator[PostgresServer]:
+    """Make a database of your own in it. It is shared by all tests of this process: do not kill or freeze it."""
+    with closing(PostgresServer()) as server:
+        server.start()
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import enum
 from collections import OrderedDict
-from collections.abc import Sequence
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 
+from http_port.addresses import client_address, holder
 from nearby.settings import AdmissionSettings
+
+__all__ = ["Admission", "Refusal", "TokenBucket", "client_address"]
 
 MAX_ADDRESSES = 50_000
 """Addresses remembered; the one not heard of for longest is forgotten first, which gives it a full bucket again."""
@@ -70,7 +71,7 @@ class Admission:
         return None
 
     def _bucket(self, address: str, rate: float, now_s: float) -> TokenBucket:
-        key = _holder(address)
+        key = holder(address)
         bucket = self._by_address.get(key)
         if bucket is None:
             bucket = self._by_address[key] = TokenBucket(rate, max(1.0, rate * BURST_PER_ADDRESS_S), now_s)
@@ -78,40 +79,3 @@ class Admission:
                 self._by_address.popitem(last=False)
         self._by_address.move_to_end(key)
         return bucket
-
-
-def client_address(peer: str, forwarded: Sequence[str], trusted: Sequence[IPv4Network | IPv6Network]) -> str:
-    """Return the address of the client behind ``peer``, who may be one of our ``trusted`` proxies.
-
-    ``forwarded`` are the values of ``X-Forwarded-For``, in order. Each proxy appends whom it heard from, so they are
-    believed from the right for as long as the speaker is trusted; what stands further left a client can invent.
-    """
-    address = peer
-    hops = [hop.strip() for value in forwarded for hop in value.split(",")]
-    while hops and _is_in(address, trusted):
-        try:
-            address = str(ip_address(hops.pop().strip("[]")))
-        except ValueError:
-            break
-    return address
-
-
-def _is_in(address: str, networks: Sequence[IPv4Network | IPv6Network]) -> bool:
-    try:
-        parsed = ip_address(address)
-    except ValueError:
-        return False
-    if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is not None:
-        return _is_in(str(parsed.ipv4_mapped), networks)
-    return any(parsed in network for network in networks)
-
-
-def _holder(address: str) -> str:
-    """Return what one party holds: an IPv4 address, or the /64 of an IPv6 address (RFC 6177)."""
-    try:
-        parsed = ip_address(address)
-    except ValueError:
-        return address
-    if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is None:
-        return str(IPv6Network((int(parsed) >> 64 << 64, 64)))
-    return address

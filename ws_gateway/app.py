@@ -87,7 +87,7 @@ async def main(environ: Mapping[str, str]) -> None:
             gateway.batches.run(),
             gateway.refresher.run(),
             gateway.refresher.patrol(router.reachable, settings.limits.report_interval_s),
-            gateway.feed.follow(gateway.apply),
+            gateway.feed.follow(gateway.apply, gateway.start_over),
             gateway.sightings.run(directory),
             follow(gateway.cache_clock, cache),
             upkeep.sweep(gateway),

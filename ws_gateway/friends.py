@@ -10,7 +10,7 @@ import httpx
 import msgspec
 
 from nearby.changes import Change
-from nearby.errors import StoreUnavailable
+from nearby.errors import FeedBroken, StoreUnavailable
 from nearby.model import FriendList, UserId
 from nearby.settings import Secret
 
@@ -30,6 +30,8 @@ class _Lists(msgspec.Struct):
 class _Changes(msgspec.Struct):
     changes: list[Change]
     latest: int
+    # An older API keeps every change.
+    pruned_to: int = 0
 
 
 _lists_decoder = msgspec.json.Decoder(_Lists)
@@ -55,7 +57,10 @@ class ApiFriendDirectory:
 
     async def changes_after(self, sequence: int) -> list[Change]:
         """Return the next changes of the feed; see the port."""
-        return (await self._changes(sequence, CHANGES_PER_PAGE)).changes
+        part = await self._changes(sequence, CHANGES_PER_PAGE)
+        if sequence < part.pruned_to or sequence > part.latest:
+            raise FeedBroken(f"it is kept from {part.pruned_to} to {part.latest}, and was read up to {sequence}")
+        return part.changes
 
     async def note_sightings(self, pairs: Sequence[tuple[UserId, UserId]]) -> None:
         """Note who has just received whose location; see the port."""

@@ -479,6 +479,11 @@ class Gateway:
                 self._tier_changes.wanted(entry.channel)
             _send(connection, FriendsChanged([edge.user_id], []))
 
+    def start_over(self) -> None:
+        """Have every client come anew: changes of their friendships may have been missed."""
+        for connection in list(self.connections):
+            self.fail(connection, CloseCode.TRY_AGAIN_LATER, "try again later")
+
     # ------------------------------------------------------------------------------------------ upkeep
 
     async def sweep(self) -> None:

@@ -8,12 +8,14 @@ from uuid import UUID
 from fastapi import APIRouter, Query
 
 from api.auth import Caller
-from api.cursors import decode_cursor, encode_cursor
-from api.problems import documented, invalid_request
+from api.cursors import Instant, decode_cursor, encode_cursor
+from api.etags import IfMatch, only_if
+from api.problems import Problem, documented, invalid_request
 from api.retention import kept_from_ms
 from api.rights_schemas import FriendHistoryPageBody, FriendPointBody, HistoryGrant, HistoryGrantBody
 from api.schemas import InstantMs, user_id_of
 from api.services import ServicesDep
+from social_graph.history_grants import Grant
 
 router = APIRouter(prefix="/v1/friends/{user_id}", tags=["rights"])
 
@@ -37,7 +39,7 @@ async def friend_history(
     grant = await services.graph.history_grants.use(caller.user_id, owner_id)
     ends_ms = [now_ms + 1 if to_ms is None else to_ms, now_ms + 1 if grant.until_ms is None else grant.until_ms]
     if cursor is not None:
-        ends_ms.append(decode_cursor(cursor, int))
+        ends_ms.append(decode_cursor(cursor, Instant))
     begin_ms = max(from_ms, grant.from_ms, kept_from_ms(grant.retention_s, now_ms))
     page = await services.history.read(owner_id, begin_ms, min(ends_ms), limit)
     return FriendHistoryPageBody(
@@ -52,9 +54,9 @@ async def history_grant(services: ServicesDep, caller: Caller, user_id: UUID) ->
     return HistoryGrantBody.of(await services.graph.history_grants.get(caller.user_id, user_id_of(user_id)))
 
 
-@router.put("/history-grant", responses=documented(401, 404))
+@router.put("/history-grant", responses=documented(401, 404, 412))
 async def give_history_grant(
-    services: ServicesDep, caller: Caller, user_id: UUID, body: HistoryGrant
+    services: ServicesDep, caller: Caller, user_id: UUID, body: HistoryGrant, if_match: IfMatch = None
 ) -> HistoryGrantBody:
     """Let this friend see where I am from now on. It ends at ``until_ms``, and with the friendship.
 
@@ -63,10 +65,17 @@ async def give_history_grant(
     if body.until_ms is not None and body.until_ms <= services.clock():
         raise invalid_request("body.until_ms: in the past")
     grants = services.graph.history_grants
-    return HistoryGrantBody.of(await grants.give(caller.user_id, user_id_of(user_id), body.until_ms))
+    check = only_if(if_match, _present)
+    return HistoryGrantBody.of(await grants.give(caller.user_id, user_id_of(user_id), body.until_ms, check))
 
 
 @router.delete("/history-grant", status_code=204, responses=documented(401))
 async def withdraw_history_grant(services: ServicesDep, caller: Caller, user_id: UUID) -> None:
     """Let this friend see nothing of where I was any more."""
     await services.graph.history_grants.withdraw(caller.user_id, user_id_of(user_id))
+
+
+def _present(grant: Grant | None) -> HistoryGrantBody:
+    if grant is None:
+        raise Problem(412, "precondition_failed", "there is no grant yet")
+    return HistoryGrantBody.of(grant)

@@ -8,7 +8,7 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Response
 
 from api.auth import Caller
-from api.cursors import decode_cursor, encode_cursor
+from api.cursors import InstantPosition, decode_cursor, encode_cursor
 from api.problems import documented
 from api.schemas import (
     FriendBody,
@@ -38,8 +38,12 @@ _BEFRIENDED: dict[int | str, dict[str, Any]] = {
 async def ask(
     services: ServicesDep, caller: Caller, body: NewFriendRequest, response: Response
 ) -> SentRequestBody | FriendBody:
-    """Ask somebody for friendship. 409 ``request_to_self``, ``already_friends``, ``request_exists``."""
-    addressee = await _addressee(services, body)
+    """Ask somebody for friendship. 404 ``user_not_found``: nobody, or one of us has blocked the other.
+
+    409 ``request_to_self``, ``already_friends``, ``request_exists``, ``too_many_friends``; 429
+    ``too_many_requests_today``.
+    """
+    addressee = await _addressee(services, caller.user_id, body)
     outcome = await services.graph.requests.send(caller.user_id, addressee)
     if isinstance(outcome, FriendRequest):
         return SentRequestBody.of(outcome)
@@ -48,9 +52,9 @@ async def ask(
     return FriendBody.of_friend(outcome.friend)
 
 
-async def _addressee(services: Services, body: NewFriendRequest) -> UserId:
+async def _addressee(services: Services, caller_id: UserId, body: NewFriendRequest) -> UserId:
     if body.handle is not None:
-        return (await services.graph.users.by_handle(body.handle)).user_id
+        return (await services.graph.users.by_handle(body.handle, caller_id)).user_id
     assert body.user_id is not None
     return user_id_of(body.user_id)
 
@@ -64,7 +68,7 @@ async def list_requests(
     cursor: Annotated[str | None, Query(max_length=200)] = None,
 ) -> FriendRequestPageBody:
     """List the pending requests to me (``incoming``) or from me (``outgoing``), newest first."""
-    after = None if cursor is None else decode_cursor(cursor, tuple[int, str])
+    after = None if cursor is None else decode_cursor(cursor, InstantPosition)
     page = await services.graph.requests.page(caller.user_id, direction, limit, after)
     return FriendRequestPageBody(
         items=[FriendRequestBody.of(request) for request in page.requests],
@@ -72,9 +76,12 @@ async def list_requests(
     )
 
 
-@router.post("/{request_id}/accept", responses=documented(401, 403, 404))
+@router.post("/{request_id}/accept", responses=documented(401, 403, 404, 409))
 async def accept(services: ServicesDep, caller: Caller, request_id: UUID) -> FriendBody:
-    """Accept a request to me. 403 ``not_addressee`` for my own, 404 ``request_not_found`` for any other."""
+    """Accept a request to me. 403 ``not_addressee`` for my own, 404 ``request_not_found`` for any other.
+
+    409 ``too_many_friends``, on either side.
+    """
     befriended = await services.graph.requests.accept(caller.user_id, str(request_id))
     await services.announcer.announce(befriended.changes)
     return FriendBody.of_friend(befriended.friend)

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from api.auth import Caller
-from api.cursors import decode_cursor, encode_cursor
+from api.cursors import Instant, decode_cursor, encode_cursor
 from api.eraser import INLINE_S
 from api.history_formats import FORMATS, FileFormat
 from api.history_ranges import Range, measure, oldest_first
@@ -51,7 +51,7 @@ async def history(
     """
     end_ms = services.clock() + 1 if to_ms is None else to_ms
     if cursor is not None:
-        end_ms = min(end_ms, decode_cursor(cursor, int))
+        end_ms = min(end_ms, decode_cursor(cursor, Instant))
     retention_s = await services.graph.erasures.retention_s(caller.user_id)
     begin_ms = max(from_ms, kept_from_ms(retention_s, services.clock()))
     file_format = FORMATS.get(format) if format else _accepted(request)

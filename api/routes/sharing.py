@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query
 
 from api.auth import Caller
 from api.cursors import decode_cursor, encode_cursor
+from api.etags import IfMatch, only_if
 from api.problems import documented, invalid_request
 from api.schemas import user_id_of
 from api.services import Services, ServicesDep
@@ -22,6 +23,7 @@ from api.sharing_schemas import (
 )
 from nearby.model import UserId
 from nearby.sharing import Tier
+from social_graph.sharing import Settings, Switch
 
 router = APIRouter(prefix="/v1", tags=["sharing"])
 
@@ -32,22 +34,28 @@ async def sharing(services: ServicesDep, caller: Caller) -> MySharingBody:
     return await _mine(services, caller.user_id)
 
 
-@router.put("/me/sharing", responses=documented(401))
-async def set_sharing(services: ServicesDep, caller: Caller, body: MySharing) -> MySharingBody:
+@router.put("/me/sharing", responses=documented(401, 412))
+async def set_sharing(
+    services: ServicesDep, caller: Caller, body: MySharing, if_match: IfMatch = None
+) -> MySharingBody:
     """Pause sharing with everyone, until an instant or until resumed, or resume it; set windows and the default."""
     refuse_past(services, body.until_ms)
-    switches = services.graph.sharing
+    switches, check = services.graph.sharing, only_if(if_match, _body)
     if body.state == "on":
-        changes = await switches.resume(caller.user_id, body.settings())
+        changes = await switches.resume(caller.user_id, body.settings(), check)
     else:
-        changes = await switches.pause(caller.user_id, body.until_ms, body.settings())
+        changes = await switches.pause(caller.user_id, body.until_ms, body.settings(), check)
     await services.announcer.announce(changes)
     return await _mine(services, caller.user_id)
 
 
 async def _mine(services: Services, user_id: UserId) -> MySharingBody:
     switches = services.graph.sharing
-    return MySharingBody.of(await switches.get(user_id), await switches.settings(user_id))
+    return _body((await switches.get(user_id), await switches.settings(user_id)))
+
+
+def _body(found: tuple[Switch, Settings]) -> MySharingBody:
+    return MySharingBody.of(*found)
 
 
 @router.get("/me/viewers", responses=documented(401))

@@ -22,6 +22,6 @@ async def sign_up(services: ServicesDep, body: SignUp) -> PersonBody:
 
 
 @router.get("", responses=documented(401, 404))
-async def find_user(services: ServicesDep, _: Caller, handle: Annotated[str, Query(max_length=30)]) -> PersonBody:
+async def find_user(services: ServicesDep, caller: Caller, handle: Annotated[str, Query(max_length=30)]) -> PersonBody:
     """Find a user by their exact handle. 404 ``user_not_found``."""
-    return PersonBody.of(await services.graph.users.by_handle(handle))
+    return PersonBody.of(await services.graph.users.by_handle(handle, caller.user_id))

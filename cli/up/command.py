@@ -18,13 +18,13 @@ import typer
 from cli.up.data_dir import DEFAULT_DATA_DIR, open_data_dir
 from cli.up.errors import StartError
 from cli.up.listen_ports import API_OPTION, GATEWAYS_OPTION, reserve_ports
-from cli.up.plan import RING_AUTH, Layout, Ports, Programs, check_settings, plan, shown_settings
+from cli.up.plan import DATABASE_URL, RING_AUTH, Layout, Ports, Programs, check_settings, plan, shown_settings
 from cli.up.secrets_file import load_secrets, masked_secrets
 from cli.up.stack import StackPlan, run
 from cli.up.terminal import complain, say, settings_lines
 from cli.up.valkey import valkey_server
 from nearby.errors import NearbyError, SettingsError
-from nearby.settings import DiscoverySettings, load, redis_servers
+from nearby.settings import DiscoverySettings, database_url, load, redis_servers
 
 _ENSEMBLE = re.compile(r"[^\s,:/@]+:\d+(,[^\s,:/@]+:\d+)*")
 _CROWD = ("--seconds", "0", "--users", "60", "--friends", "12")
@@ -47,6 +47,18 @@ def parse_ports(text: str) -> tuple[int, ...]:
     if not all(0 <= port <= 65_535 for port in ports):
         raise typer.BadParameter("a port is a number from 0 to 65535")
     return ports
+
+
+def parse_database(text: str) -> str:
+    """Take the URL of a user database; empty text too.
+
+    Raises:
+        BadParameter: it is something else. The text is not quoted, because it may hold a password.
+    """
+    try:
+        return database_url(text).value if text else ""
+    except ValueError:
+        raise typer.BadParameter("not a URL such as postgresql://USER:PASSWORD@HOST/DATABASE") from None
 
 
 def parse_zookeeper(text: str) -> str:
@@ -84,6 +96,7 @@ class Options:
     spares: int
     zookeeper: str
     cache: str = field(repr=False)
+    database: str
     simulate: bool
     restart_shards: bool
 
@@ -131,6 +144,15 @@ def up(
             "redis+sentinel://HOST:PORT,…/SERVICE or redis+cluster://HOST:PORT,…",
         ),
     ] = "",
+    database: Annotated[
+        str,
+        typer.Option(
+            metavar="URL",
+            help="Keep users in this database, such as postgresql://USER:PASSWORD@HOST/DATABASE, instead of a file of "
+            "SQLite. A password is safer in the variable.",
+            envvar=DATABASE_URL,
+        ),
+    ] = "",
     simulate: Annotated[
         bool, typer.Option("--simulate", help="Once ready, let a crowd walk about (see `nearby simulate --help`).")
     ] = False,
@@ -166,6 +188,7 @@ def up(
       nearby up --zookeeper 127.0.0.1:2181       members and ring in ZooKeeper
       nearby up --cache redis+sentinel://127.0.0.1:26379/nearby
                                                  locations in a cache with a standby
+      nearby up --database postgresql:///nearby  users in PostgreSQL
       nearby up --print-env                      what each process is told
       jq . .nearby/stack.json                    where everything is, while it runs
     """  # noqa: D301 - the backspace tells click to keep the lines
@@ -178,6 +201,7 @@ def up(
         spares,
         parse_zookeeper(zookeeper),
         parse_cache(cache),
+        parse_database(database),
         simulate,
         not no_restart_shards,
     )
@@ -227,7 +251,9 @@ def _prepared(options: Options) -> Iterator[StackPlan]:
         open_data_dir(options.data_dir, ephemeral=options.ephemeral) as (opened, lock),
         reserve_ports(_host(environ), options.api_port, options.gateway_ports) as ports,
     ):
-        layout = dataclasses.replace(opened, zookeeper=options.zookeeper, cache=options.cache)
+        layout = dataclasses.replace(
+            opened, zookeeper=options.zookeeper, cache=options.cache, database=options.database
+        )
         secrets = load_secrets(layout.secrets_file, environ)
         specs = plan(
             layout,
@@ -263,7 +289,7 @@ def _print_env(options: Options) -> None:
         gateway_admins=tuple(0 for _ in options.gateway_ports),
     )
     programs = Programs(sys.executable, valkey_server())
-    layout = Layout(directory, directory / "run", options.zookeeper, options.cache)
+    layout = Layout(directory, directory / "run", options.zookeeper, options.cache, options.database)
     specs = plan(
         layout,
         ports,

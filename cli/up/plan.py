@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import re
 import signal
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,6 +34,7 @@ RING_KEEPER = "keeper-1"
 
 RING_AUTH = "NEARBY_ZOOKEEPER_RING_AUTH"
 RING_FILE = "NEARBY_RING_FILE"
+DATABASE_URL = "NEARBY_DATABASE_URL"
 SECRET_VARIABLES = frozenset({"NEARBY_TOKEN_KEYS", "NEARBY_SERVICE_TOKEN", "NEARBY_ADMIN_TOKEN", RING_AUTH})
 MASK = "…"
 
@@ -80,13 +82,15 @@ class Layout:
     """Where the files of one stack are. Both directories are absolute; ``run_dir`` holds the sockets.
 
     ``zookeeper`` is ``HOST:PORT``, or several separated by commas, of the ZooKeeper to use; empty: the directory of
-    files. ``cache`` is the address of a location cache that runs elsewhere; empty: the stack's own.
+    files. ``cache`` is the address of a location cache that runs elsewhere; empty: the stack's own. ``database`` is
+    the URL of the user database; empty: a file of :attr:`data_dir`.
     """
 
     data_dir: Path
     run_dir: Path
     zookeeper: str = ""
     cache: str = field(default="", repr=False)
+    database: str = field(default="", repr=False)
 
     @property
     def discovery_dir(self) -> Path:
@@ -105,6 +109,11 @@ class Layout:
     def cache_url(self) -> str:
         """Where the location cache is. The address of one elsewhere may hold a password."""
         return self.cache or self.valkey_url(CACHE)
+
+    @property
+    def database_url(self) -> str:
+        """The address of the user database; it may hold a password."""
+        return self.database or f"sqlite:///{self.data_dir / 'users.sqlite'}"
 
     @property
     def cache_dir(self) -> Path:
@@ -271,13 +280,18 @@ def plan(
 def environment(spec: ProcessSpec, environ: Mapping[str, str]) -> dict[str, str]:
     """Return the whole environment of a process: the caller's, then what ``nearby up`` sets.
 
-    A Valkey server gets none of our variables, and the credentials of the ring reach only who may write it.
+    A Valkey server gets none of our variables; the credentials of the ring reach only who may write it, and those of
+    the user database the API alone.
     """
     if spec.kind not in _MODULES:
         return {name: value for name, value in environ.items() if not name.startswith("NEARBY_")}
-    withheld = frozenset() if spec.kind in _MAY_WRITE_THE_RING else {RING_AUTH}
-    caller = {name: value for name, value in environ.items() if name not in withheld}
+    caller = {name: value for name, value in environ.items() if name not in _withheld(spec.kind)}
     return {**spec.defaults, **caller, **spec.settings}
+
+
+def _withheld(kind: Kind) -> set[str]:
+    ring = set() if kind in _MAY_WRITE_THE_RING else {RING_AUTH}
+    return ring if kind is Kind.API else ring | {DATABASE_URL}
 
 
 def check_settings(specs: Iterable[ProcessSpec], environ: Mapping[str, str]) -> None:
@@ -294,7 +308,20 @@ def check_settings(specs: Iterable[ProcessSpec], environ: Mapping[str, str]) -> 
 def shown_settings(spec: ProcessSpec) -> list[str]:
     """Return ``NAME=value`` of each variable that ``nearby up`` sets for a process, secrets masked."""
     settings = {**spec.defaults, **spec.settings}
-    return [f"{name}={MASK if name in SECRET_VARIABLES else masked(value)}" for name, value in sorted(settings.items())]
+    return [f"{name}={_shown(name, value)}" for name, value in sorted(settings.items())]
+
+
+def _shown(name: str, value: str) -> str:
+    if name in SECRET_VARIABLES:
+        return MASK
+    if name == DATABASE_URL:
+        return _PASSWORD_OPTION.sub(rf"\1{MASK}", _PASSWORD_OF_USER.sub(rf"\1{MASK}@", value))
+    return masked(value)
+
+
+# Whoever writes a password without quoting its slashes, colons or @ is to see it masked all the same.
+_PASSWORD_OF_USER = re.compile(r"(?s)(?<=://)([^/@:]*:).*@")
+_PASSWORD_OPTION = re.compile(r"(password=)[^&]*")
 
 
 def next_ring(stored: RingState | None, nodes: Mapping[str, str], spares: Sequence[str] = ()) -> RingState | None:
@@ -319,8 +346,16 @@ def with_spare(present: RingState | None, address: str) -> RingState | None:
     return dataclasses.replace(present, spares=(*present.spares, address))
 
 
-_DEFAULTS = {"NEARBY_DRAIN_DEADLINE_S": "2", "NEARBY_DRAIN_NOTICE_S": "0.5"}
-"""Ctrl-C ends a stack within seconds, and nothing but the API, which looks every 0.2 s, chooses among its gateways."""
+_DEFAULTS = {
+    # Ctrl-C ends a stack within seconds, and nothing but the API, which looks every 0.2 s, chooses among its gateways.
+    "NEARBY_DRAIN_DEADLINE_S": "2",
+    "NEARBY_DRAIN_NOTICE_S": "0.5",
+    # Everybody comes from the one address of this machine.
+    "NEARBY_ANONYMOUS_PER_MINUTE": "0",
+    "NEARBY_LOG_INS_PER_MINUTE": "0",
+    "NEARBY_SIGN_UPS_PER_HOUR": "0",
+}
+"""What fits a stack on one machine; the caller's environment may set it otherwise."""
 
 _REPLACEABLE = frozenset({"NEARBY_HISTORY_URL"})
 """What stands beside the stack where the caller's environment names another: Cassandra, for instance."""
@@ -351,11 +386,12 @@ def _shared_settings(layout: Layout, ports: Ports, secrets: Mapping[str, str]) -
         **({RING_FILE: str(layout.run_dir / "ring-{name}.json")} if layout.zookeeper else {}),
         "NEARBY_API_INTERNAL_URL": ports.url(ports.api_internal),
         "NEARBY_CACHE_URL": layout.cache_url,
-        "NEARBY_DATABASE_URL": f"sqlite:///{layout.data_dir / 'users.sqlite'}",
+        DATABASE_URL: layout.database_url,
         "NEARBY_DISCOVERY": layout.discovery_url,
         "NEARBY_HISTORY_STREAM_URL": layout.valkey_url(CACHE),
         "NEARBY_HISTORY_URL": f"sqlite:///{layout.data_dir / 'history.sqlite'}",
         "NEARBY_HOST": ports.host,
+        "NEARBY_RATE_LIMIT_URL": layout.valkey_url(CACHE),
     }
 
 
@@ -370,8 +406,7 @@ def _service(
 ) -> ProcessSpec:
     module, settings_kind = _MODULES[kind]
     read = {variable.name for variable in variables(settings_kind)}
-    withheld = frozenset() if kind in _MAY_WRITE_THE_RING else {RING_AUTH}
-    settings = {name: value for name, value in shared.items() if name in read - withheld} | dict(own)
+    settings = {name: value for name, value in shared.items() if name in read - _withheld(kind)} | dict(own)
     if RING_FILE in settings:
         settings[RING_FILE] = settings[RING_FILE].format(name=name)
     defaults = {name: value for name, value in _DEFAULTS.items() if name in read}

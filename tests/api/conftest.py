@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -17,20 +18,45 @@ from api.gateways import Gateways
 from api.internal import create_internal_app
 from api.metrics import RequestMetrics
 from api.public import ROUTE_MODULES, create_app
+from api.rates import Rates
 from api.reports import Reports
 from api.services import Services
 from location_cache.redis import open_cache
 from location_history.stores import open_store
 from location_history.stream import open_stream
 from nearby.ports import RingState
+from nearby.settings import RateSettings, load, variables
 from pubsub_router.router import Router
+from rate_limits.limiter import open_limiter
 from social_graph.graph import SocialGraph
 from tests.api.stack import RADIUS_M, SERVICE_TOKEN, TOKEN_KEYS, Ear, Stack
 from tests.social_graph.clock import HeldClock
-from tests.social_graph.conftest import clock, database_url, empty_database, graph
+from tests.social_graph.conftest import (
+    cheap_passwords,
+    clock,
+    database_url,
+    empty_database,
+    empty_postgresql_database,
+    graph,
+    postgresql_url,
+    sqlite_url,
+)
 from tests.support.valkey import ValkeyServer
 
-__all__ = ["clock", "database_url", "empty_database", "graph"]
+__all__ = [
+    "cheap_passwords",
+    "clock",
+    "database_url",
+    "empty_database",
+    "empty_postgresql_database",
+    "graph",
+    "postgresql_url",
+    "sqlite_url",
+]
+
+
+_QUOTAS = [variable.name for variable in variables(RateSettings) if variable.default != ""]
+NO_LIMITS = Rates.of(load(RateSettings, dict.fromkeys(_QUOTAS, "0")))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -72,6 +98,7 @@ async def services(
         open_cache(valkey.url, 600) as cache,
         open_stream(valkey.url, 100_000) as stream,
         open_store(f"sqlite:///{tmp_path / 'history.db'}", 90, clock) as history,
+        open_limiter(valkey.url, time.monotonic, timeout_s=60) as limiter,
     ):
         yield Services(
             graph=graph,
@@ -85,6 +112,8 @@ async def services(
             clock=clock,
             access_token_lifetime_s=3_600,
             default_radius_m=RADIUS_M,
+            limiter=limiter,
+            rates=NO_LIMITS,
         )
 
 

@@ -53,7 +53,7 @@ class Stack:
         transport = self.public._transport
         assert isinstance(transport, httpx.ASGITransport)
         assert isinstance(transport.app, FastAPI)
-        transport.app.state.services = services
+        transport.app.state.services = self.services = services
 
     async def user(self, handle: str) -> User:
         """Sign somebody up; the token is issued without the costly log-in."""

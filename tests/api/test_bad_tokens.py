@@ -47,6 +47,12 @@ def _tampered(user_id: str) -> str:
     return f"{header}.{_signed(user_id).split('.')[1]}.{signature}"
 
 
+@pytest.fixture
+def database_url(sqlite_url: str) -> str:
+    """Tokens are believed or not whatever the database."""
+    return sqlite_url
+
+
 BAD_TOKENS: dict[str, Forge] = {
     "alg none": lambda user_id: _unsigned(user_id, "none"),
     "alg None in another case": lambda user_id: _unsigned(user_id, "nOnE"),

@@ -5,6 +5,7 @@ from urllib.parse import urlencode
 
 import pytest
 
+from api.schemas import FriendPageBody
 from nearby.changes import FriendshipChanged
 from tests.api.stack import Json, Stack, assert_problem
 
@@ -66,6 +67,13 @@ async def test_only_the_sender_cancels(stack: Stack) -> None:
     assert_problem(await stack.delete(path, eve), 404, "request_not_found")
     assert (await stack.delete(path, ann)).status_code == 204
     assert_problem(await stack.post(f"{path}/accept", bob), 404, "request_not_found")
+
+
+async def test_a_page_of_friends_is_exactly_the_body_that_is_documented(stack: Stack) -> None:
+    ann, bob = await stack.users("ann", "bob")
+    await stack.befriend(ann, bob)
+    answer = await stack.get("/v1/friends", ann)
+    assert FriendPageBody.model_validate_json(answer.content, extra="forbid").model_dump() == answer.json()
 
 
 async def test_crossing_requests_make_a_friendship(stack: Stack) -> None:

@@ -68,7 +68,7 @@ async def test_a_wrong_request_for_lists_is_refused(stack: Stack, body: object) 
 
 async def test_the_feed_is_in_order_and_continues_after_any_row(stack: Stack) -> None:
     ann, bob = await stack.users("ann", "bob")
-    assert await _changes(stack, "after=0") == {"changes": [], "latest": 0}
+    assert await _changes(stack, "after=0") == {"changes": [], "latest": 0, "pruned_to": 0}
     await stack.befriend(ann, bob)
     await stack.put("/v1/me/sharing", ann, {"state": "paused"})
     await stack.delete("/v1/tokens", bob)
@@ -88,10 +88,10 @@ async def test_the_feed_is_in_order_and_continues_after_any_row(stack: Stack) ->
         "user_id": bob.user_id,
         "valid_from_ms": stack.clock() + 1,
     }
-    assert await _changes(stack, "") == {"changes": [friendship, paused, revoked], "latest": 3}
-    assert await _changes(stack, "after=1&limit=1") == {"changes": [paused], "latest": 3}
-    assert await _changes(stack, "after=2&limit=1000") == {"changes": [revoked], "latest": 3}
-    assert await _changes(stack, "after=3") == {"changes": [], "latest": 3}
+    assert await _changes(stack, "") == {"changes": [friendship, paused, revoked], "latest": 3, "pruned_to": 0}
+    assert await _changes(stack, "after=1&limit=1") == {"changes": [paused], "latest": 3, "pruned_to": 0}
+    assert await _changes(stack, "after=2&limit=1000") == {"changes": [revoked], "latest": 3, "pruned_to": 0}
+    assert await _changes(stack, "after=3") == {"changes": [], "latest": 3, "pruned_to": 0}
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
@@ -14,31 +13,15 @@ from pathlib import Path
 import httpx
 
 from discovery.connect import open_discovery
-from nearby.ports import Discovery, Member, MemberState, RingState, Role
+from nearby.ports import MemberState, RingState
+from tests.api.api_process import START_TIMEOUT_S, environment, member_of_the_api
 from tests.api.stack import PASSWORD, SERVICE_TOKEN
 from tests.support.valkey import ValkeyServer
 
-START_TIMEOUT_S = 20
-
-
-def _environment(tmp_path: Path, database_url: str, valkey: ValkeyServer) -> dict[str, str]:
-    return {
-        "PATH": os.environ["PATH"],
-        "NEARBY_DISCOVERY": f"file://{tmp_path / 'discovery'}",
-        "NEARBY_CACHE_URL": valkey.url,
-        "NEARBY_HISTORY_STREAM_URL": valkey.url,
-        "NEARBY_HISTORY_URL": f"sqlite:///{tmp_path / 'history.db'}",
-        "NEARBY_DATABASE_URL": database_url,
-        "NEARBY_PORT": "0",
-        "NEARBY_TOKEN_KEYS": "k1=MTExMTExMTExMTExMTExMTExMTExMTExMTExMTExMTE=",
-        "NEARBY_SERVICE_TOKEN": SERVICE_TOKEN.value,
-        "NEARBY_ADMIN_TOKEN": "admin-token-of-tests",
-    }
-
 
 @asynccontextmanager
-async def _running(environment: Mapping[str, str]) -> AsyncIterator[Process]:
-    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "api", env=environment, stderr=PIPE)
+async def _running(environ: Mapping[str, str]) -> AsyncIterator[Process]:
+    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "api", env=environ, stderr=PIPE)
     try:
         yield process
     finally:
@@ -47,21 +30,13 @@ async def _running(environment: Mapping[str, str]) -> AsyncIterator[Process]:
         await process.wait()
 
 
-async def _member(discovery: Discovery) -> Member:
-    async with asyncio.timeout(START_TIMEOUT_S):
-        async for members in discovery.watch_members(Role.API):
-            for member in members.values():
-                return member
-    raise AssertionError("the watch ended")
-
-
 async def test_the_process_serves_three_ports_and_ends_in_order(
     tmp_path: Path, database_url: str, valkey: ValkeyServer
 ) -> None:
-    environment = _environment(tmp_path, database_url, valkey)
-    async with open_discovery(environment["NEARBY_DISCOVERY"]) as discovery, _running(environment) as process:
+    environ = environment(tmp_path, database_url, valkey)
+    async with open_discovery(environ["NEARBY_DISCOVERY"]) as discovery, _running(environ) as process:
         await discovery.write_ring(RingState(1, {"shard-1": valkey.url}), expected=None)
-        member = await _member(discovery)
+        member = await member_of_the_api(discovery)
         assert member.state is MemberState.SERVING
         assert member.pid == process.pid
         assert member.member_id == f"api-{httpx.URL(member.url).port}"
@@ -72,29 +47,29 @@ async def test_the_process_serves_three_ports_and_ends_in_order(
             assert "nearby_api_requests_total" in (await client.get(f"{member.admin_url}/metrics")).text
             headers = {"Authorization": f"Bearer {SERVICE_TOKEN.value}"}
             internal = f"{member.details['internal_url']}/internal/v1/changes"
-            assert (await client.get(internal, headers=headers)).json() == {"changes": [], "latest": 0}
+            assert (await client.get(internal, headers=headers)).json() == {"changes": [], "latest": 0, "pruned_to": 0}
         process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(START_TIMEOUT_S):
             _, stderr = await process.communicate()
         assert (process.returncode, b"Traceback" in stderr) == (0, False), stderr.decode()
 
 
-async def test_a_missing_setting_is_told_in_one_line(tmp_path: Path, database_url: str, valkey: ValkeyServer) -> None:
-    environment = _environment(tmp_path, database_url, valkey)
-    del environment["NEARBY_TOKEN_KEYS"]
-    async with _running(environment) as process, asyncio.timeout(START_TIMEOUT_S):
+async def test_a_missing_setting_is_told_in_one_line(tmp_path: Path, sqlite_url: str, valkey: ValkeyServer) -> None:
+    environ = environment(tmp_path, sqlite_url, valkey)
+    del environ["NEARBY_TOKEN_KEYS"]
+    async with _running(environ) as process, asyncio.timeout(START_TIMEOUT_S):
         _, stderr = await process.communicate()
     assert process.returncode == 2
     assert stderr.decode().splitlines() == ["error: NEARBY_TOKEN_KEYS is not set; allowed: kid=BASE64[,kid=BASE64]"]
 
 
-async def test_it_stops_while_it_waits_for_a_ring(tmp_path: Path, database_url: str, valkey: ValkeyServer) -> None:
-    environment = {
-        **_environment(tmp_path, database_url, valkey),
+async def test_it_stops_while_it_waits_for_a_ring(tmp_path: Path, sqlite_url: str, valkey: ValkeyServer) -> None:
+    environ = {
+        **environment(tmp_path, sqlite_url, valkey),
         "NEARBY_ADMIN_PORT": "0",
         "NEARBY_LOG_LEVEL": "debug",
     }
-    async with _running(environment) as process, asyncio.timeout(START_TIMEOUT_S):
+    async with _running(environ) as process, asyncio.timeout(START_TIMEOUT_S):
         assert process.stderr is not None
         await process.stderr.readuntil(b"waiting for a pub/sub ring")
         process.send_signal(signal.SIGTERM)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from cli.up.plan import (
+    DATABASE_URL,
     MASK,
     RING_AUTH,
     SECRET_VARIABLES,
@@ -110,6 +112,19 @@ def test_the_credentials_of_the_ring_reach_the_keeper_alone_even_if_the_caller_h
     caller = {RING_AUTH: "keeper:of the caller"}
     informed = [spec.name for spec in specs(secrets) if RING_AUTH in environment(spec, caller)]
     assert informed == ["keeper-1"]
+
+
+def test_the_user_database_may_be_elsewhere_and_its_password_reaches_the_api_alone(secrets: Mapping[str, str]) -> None:
+    url = "postgresql://somebody:hunter2@db.example:5432/users?sslmode=verify-full"
+    layout = dataclasses.replace(LAYOUT, database=url)
+    of_stack = plan(layout, PORTS, 1, secrets, PROGRAMS, persistent=True)
+    check_settings(of_stack, {})
+    caller = {DATABASE_URL: "postgresql://another:one@db.example/users"}
+    assert [spec.name for spec in of_stack if DATABASE_URL in environment(spec, caller)] == ["api"]
+    assert environment(named("api", of_stack), caller)[DATABASE_URL] == url
+    shown = shown_settings(named("api", of_stack))
+    assert f"{DATABASE_URL}=postgresql://somebody:{MASK}@db.example:5432/users?sslmode=verify-full" in shown
+    assert "hunter2" not in f"{layout} {of_stack}"
 
 
 def test_as_many_spares_as_wanted_are_started() -> None:

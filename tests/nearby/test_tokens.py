@@ -138,10 +138,22 @@ def test_a_bad_token_is_refused_without_being_quoted(bad: str) -> None:
     assert len(bad) < 20 or bad[:20] not in str(refused.value)
 
 
-def test_of_duplicate_claims_the_last_counts_for_every_check() -> None:
-    duplicated = CLAIM_TEXT[:-1] + f', "exp": {NOW_S - 1}}}'
-    with pytest.raises(TokenError, match="expired"):
+@pytest.mark.parametrize("name", list(CLAIMS))
+def test_a_claim_that_stands_twice_is_refused_even_if_both_are_good(name: str) -> None:
+    duplicated = f"{CLAIM_TEXT[:-1]}, {json.dumps(name)}: {json.dumps(CLAIMS[name])}}}"
+    with pytest.raises(TokenError, match="twice"):
         KEYS.verify(signed(json.dumps(HEADER), duplicated), NOW_MS)
+
+
+def test_a_header_that_stands_twice_is_refused() -> None:
+    with pytest.raises(TokenError, match="twice"):
+        KEYS.verify(signed(json.dumps(HEADER)[:-1] + ', "kid": "new"}', CLAIM_TEXT), NOW_MS)
+
+
+def test_a_name_that_stands_twice_deep_inside_is_refused() -> None:
+    nested = CLAIM_TEXT[:-1] + ', "extra": {"a": [{"b": 1, "b": 1}]}}'
+    with pytest.raises(TokenError, match="twice"):
+        KEYS.verify(signed(json.dumps(HEADER), nested), NOW_MS)
 
 
 def test_keys_are_not_shown() -> None:

@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
-
 import pytest
 
 from nearby.changes import TokensRevoked
@@ -10,6 +7,7 @@ from nearby.errors import Conflict
 from nearby.model import UserId
 from social_graph.graph import SocialGraph
 from social_graph.passwords import Passwords
+from tests.social_graph import raw
 from tests.social_graph.clock import NOW_MS, HeldClock
 from tests.social_graph.conftest import REFRESH_LIFETIME_S
 from tests.social_graph.people import PASSWORD, person
@@ -51,7 +49,8 @@ async def test_an_unknown_handle_costs_one_verification_like_a_wrong_password(
     monkeypatch.setattr(Passwords, "verify", counted)
     assert await graph.credentials.log_in("ann", "not her password") is None
     assert await graph.credentials.log_in("nobody", "not her password") is None
-    assert hashes == ["$argon2id$v=19$m=19456,t=2,p=1"] * 2
+    assert len(hashes) == 2
+    assert hashes[0] == hashes[1]
 
 
 async def test_a_password_changed_while_the_old_one_is_checked_wins(
@@ -71,11 +70,10 @@ async def test_a_password_changed_while_the_old_one_is_checked_wins(
 async def test_neither_passwords_nor_refresh_tokens_are_stored(graph: SocialGraph, database_url: str) -> None:
     await person(graph, "ann")
     token = await _refresh_token(graph)
-    with closing(sqlite3.connect(database_url.removeprefix("sqlite:///"))) as connection:
-        dump = "\n".join(connection.iterdump())
-    assert "ann" in dump
-    assert PASSWORD not in dump
-    assert token not in dump
+    stored = await raw.dump(database_url)
+    assert "ann" in stored
+    assert PASSWORD not in stored
+    assert token not in stored
 
 
 async def test_a_refresh_token_is_good_once(graph: SocialGraph) -> None:
@@ -115,8 +113,7 @@ async def test_logging_in_forgets_expired_refresh_tokens(
     await _refresh_token(graph)
     clock.advance(REFRESH_LIFETIME_S)
     await _refresh_token(graph)
-    with closing(sqlite3.connect(database_url.removeprefix("sqlite:///"))) as connection:
-        assert connection.execute("SELECT count(*) FROM refresh_tokens").fetchone() == (1,)
+    assert await raw.scalar(database_url, "SELECT count(*) FROM refresh_tokens") == 1
 
 
 async def test_a_made_up_refresh_token_is_refused(graph: SocialGraph) -> None:

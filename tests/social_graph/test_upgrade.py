@@ -1,44 +1,48 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import create_engine
+from alembic.script import ScriptDirectory
 
 from nearby.errors import StoreUnavailable
 from social_graph.__main__ import main
+from social_graph.database import open_database
 from social_graph.rights_schema import metadata
-from social_graph.upgrade import upgrade
+from social_graph.upgrade import _MIGRATIONS, upgrade
+from tests.social_graph import raw
+from tests.support.postgresql import PostgresServer
 
 
-def test_the_migrations_make_exactly_the_declared_schema(empty_database: Path) -> None:
-    engine = create_engine(f"sqlite:///{empty_database}")
-    with engine.connect() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
-    engine.dispose()
+@pytest.fixture(params=["sqlite", "postgresql"])
+def bare_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database in which nothing is yet."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'bare.db'}"
+    server: PostgresServer = request.getfixturevalue("shared_postgresql")
+    return server.url(server.create_database())
 
 
-async def test_several_processes_may_upgrade_one_database_at_once(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'users.db'}"
-    await asyncio.gather(*(asyncio.to_thread(upgrade, url) for _ in range(4)))
-    with closing(sqlite3.connect(tmp_path / "users.db")) as connection:
-        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("0003",)]
+async def test_the_migrations_make_exactly_the_declared_schema(database_url: str) -> None:
+    async with open_database(database_url) as database, database.read() as connection:
+        found = await connection.run_sync(lambda plain: compare_metadata(MigrationContext.configure(plain), metadata))
+    assert found == []
 
 
-def test_upgrading_again_keeps_the_data(tmp_path: Path) -> None:
-    path = tmp_path / "users.db"
-    upgrade(f"sqlite:///{path}")
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute("INSERT INTO changes (payload, created_ms) VALUES ('{}', 1)")
-        connection.commit()
-    upgrade(f"sqlite:///{path}")
-    with closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("SELECT count(*) FROM changes").fetchone() == (1,)
+async def test_several_processes_may_upgrade_one_database_at_once(bare_url: str) -> None:
+    await asyncio.gather(*(asyncio.to_thread(upgrade, bare_url) for _ in range(4)))
+    head = ScriptDirectory(str(_MIGRATIONS)).get_current_head()
+    assert await raw.dump(bare_url) == f"alembic_version: ('{head}',)\nfeed_head: (1, 0, 0)"
+
+
+async def test_upgrading_again_keeps_the_data(bare_url: str) -> None:
+    await asyncio.to_thread(upgrade, bare_url)
+    await raw.execute(bare_url, "INSERT INTO changes (sequence, payload, created_ms) VALUES (1, '{}', 1)")
+    await asyncio.to_thread(upgrade, bare_url)
+    assert await raw.scalar(bare_url, "SELECT count(*) FROM changes") == 1
 
 
 def test_a_database_that_cannot_be_opened_is_unavailable(tmp_path: Path) -> None:

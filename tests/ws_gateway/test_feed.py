@@ -49,13 +49,17 @@ class Api:
             raise StoreUnavailable("social_graph", "away")
 
 
+def never() -> None:
+    raise AssertionError("nothing was missed")
+
+
 async def test_what_changes_after_the_first_friend_list_is_heard_although_the_api_was_away_at_first() -> None:
     api = Api()
     api.append()
     heard: list[Change] = []
     changes = ChangeFeed(api)
     async with asyncio.TaskGroup() as tasks:
-        following = tasks.create_task(changes.follow(heard.append))
+        following = tasks.create_task(changes.follow(heard.append, never))
         await eventually(lambda: api.asked_count)  # it failed, and comes back a second later
         api.away = False
         await changes.begin()  # as a client does, before its friend list is loaded
@@ -76,7 +80,7 @@ async def test_no_position_is_taken_while_the_api_is_away() -> None:
     news = api.append()
     heard: list[Change] = []
     async with asyncio.TaskGroup() as tasks:
-        following = tasks.create_task(changes.follow(heard.append))
+        following = tasks.create_task(changes.follow(heard.append, never))
         await eventually(lambda: heard)
         following.cancel()
     assert heard == [news]
@@ -91,7 +95,7 @@ async def test_the_position_stays_where_the_quicker_of_two_calls_took_it() -> No
     await changes.begin()
     heard: list[Change] = []
     async with asyncio.TaskGroup() as tasks:
-        following = tasks.create_task(changes.follow(heard.append))
+        following = tasks.create_task(changes.follow(heard.append, never))
         await eventually(lambda: heard)
         following.cancel()
     assert heard == [news]

@@ -1,12 +1,12 @@
-"""Erasures, exports, history settings and history grants."""
+"""Erasures, exports, history settings and history grants; expired refresh tokens are found by their end."""
 
 from __future__ import annotations
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0002_rights"
-down_revision = "0001"
+revision = "0008"
+down_revision = "0007"
 branch_labels = None
 depends_on = None
 
@@ -16,6 +16,7 @@ def _user(table: str) -> sa.ForeignKeyConstraint:
 
 
 def upgrade() -> None:
+    op.create_index("ix_refresh_tokens_expires_ms", "refresh_tokens", ["expires_ms"])
     op.create_table(
         "erasures",
         sa.Column("id", sa.String(36), nullable=False),
@@ -87,3 +88,4 @@ def upgrade() -> None:
 def downgrade() -> None:
     for table in ("export_parts", "exports", "history_grants", "history_settings", "erasures"):
         op.drop_table(table)
+    op.drop_index("ix_refresh_tokens_expires_ms", "refresh_tokens")
