@@ -21,6 +21,7 @@ _READS = frozenset({"get", "head"})
 _METHODS = frozenset({"get", "put", "post", "delete", "patch"})
 
 _ANN = "8c1d3f0a-5b1e-4d53-9a65-0c6f7f5f2d10"
+_CIRCLE = "c3a9e2f4-6d18-4b7c-92e5-0f4b8a1d6c37"
 _ERASURE = "6d0b9c1e-2a4f-4c38-b7d5-1e9f3a8c5b02"
 _EXPORT = "e1f4a7d2-9b3c-4e60-8a15-7c2d0b6f4e99"
 _INVITE = "b5c7a1de-7f0b-4f3b-8f0e-6a1c9e2d4b77"
@@ -31,8 +32,11 @@ _TOKEN = "Zk3vQ0n1c7m9x2b4s6d8f0g1h3j5k7l9"
 EXAMPLES: Json = {
     "access_token": "eyJhbGciOiJIUzI1NiIsImtpZCI6ImsxIiwidHlwIjoiYXQrand0In0.e30.c2lnbmF0dXJl",
     "accuracy_m": 8.0,
+    "circle_id": _CIRCLE,
     "code": "user_not_found",
     "created_ms": _NOW_MS,
+    "days": ["mon", "fri"],
+    "default_precision": "exact",
     "detail": "there is no such user",
     "display_name": "Ann",
     "distance_m": 590,
@@ -41,22 +45,27 @@ EXAMPLES: Json = {
     "expires_ms": _NOW_MS + 604_800_000,
     "export_id": _EXPORT,
     "flagged": False,
+    "from": "22:00",
     "from_ms": _NOW_MS - 3_600_000,
     "handle": "ann",
     "heading_deg": 270.0,
     "index": 0,
     "invite_id": _INVITE,
+    "last_seen_ms": _NOW_MS,
     "lat": 41.8827,
     "link": f"nearby://invite#{_TOKEN}",
     "links": {"openapi": "/openapi.json", "sign_up": "/v1/users"},
     "live": True,
     "lon": -87.6233,
     "max_uses": 1,
+    "members": [_ANN],
     "name": "nearby",
     "next_cursor": None,
+    "openly": False,
     "password": "correct horse battery",
     "precision": "exact",
     "progress": 0.5,
+    "reason": "rule",
     "recorded_at_ms": _NOW_MS,
     "refresh_token": _TOKEN,
     "request_id": _REQUEST,
@@ -69,7 +78,10 @@ EXAMPLES: Json = {
     "state": "paused",
     "status": 404,
     "stored": 2,
+    "then": "exact",
+    "time_zone": "Europe/Berlin",
     "title": "Not Found",
+    "to": "07:00",
     "token": _TOKEN,
     "token_type": "Bearer",
     "type": "about:blank",
@@ -79,12 +91,15 @@ EXAMPLES: Json = {
     "user_id": _ANN,
     "uses_left": 1,
     "version": "0.1.0",
+    "windows": [{"days": ["mon"], "from": "09:00", "to": "17:00", "precision": "off"}],
 }
 """By name of field or parameter."""
 
 BODY_EXAMPLES: Json = {
     "NewFriendRequest": {"handle": "ben"},
-    "SharingSwitch": {"state": "paused", "until_ms": None},
+    "CircleRequest": {"name": "Work", "precision": "approximate"},
+    "FriendSharing": {"precision": "approximate"},
+    "MySharing": {"state": "paused", "until_ms": None},
     "MeChange": {"display_name": "Ann"},
 }
 """By name of schema, for bodies in which not every field may stand."""
@@ -172,6 +187,13 @@ LINKS: dict[tuple[str, str], Json] = {
         "look_up_invite": {"requestBody": {"token": "$response.body#/token"}},
         "accept_invite": {"requestBody": {"token": "$response.body#/token"}},
     },
+    ("create_circle", "201"): {
+        name: {"parameters": {"circle_id": "$response.body#/circle_id"}}
+        for name in ("read_circle", "change_circle", "delete_circle", "add_member")
+    },
+    ("add_member", "204"): {
+        "remove_member": {"parameters": {"circle_id": "$request.path.circle_id", "user_id": "$request.path.user_id"}}
+    },
     ("request_export", "202"): {
         name: {"parameters": {"export_id": "$response.body#/export_id"}}
         for name in ("export_progress", "download_export")
@@ -180,7 +202,7 @@ LINKS: dict[tuple[str, str], Json] = {
     ("accept", "200"): {"remove_friend": {"parameters": {"user_id": "$response.body#/user_id"}}},
     ("list_friends", "200"): {
         name: {"parameters": {"user_id": "$response.body#/items/0/user_id"}}
-        for name in ("remove_friend", "give_history_grant", "friend_history")
+        for name in ("remove_friend", "sharing_with", "set_sharing_with", "give_history_grant", "friend_history")
     },
     ("block", "204"): {"unblock": {"parameters": {"user_id": "$request.path.user_id"}}},
 }

@@ -21,6 +21,7 @@ from api.routes import (
     gateway,
     history,
     history_settings,
+    invitations,
     invites,
     locations,
     me,
@@ -34,7 +35,8 @@ from api.services import Services
 from nearby import __version__
 
 ROUTE_MODULES = (
-    *(root, users, tokens, me, friend_requests, invites, friends, blocks, sharing, circles, nearby, gateway),
+    *(root, users, tokens, me, friend_requests, invites, invitations),
+    *(friends, blocks, sharing, circles, nearby, gateway),
     *(locations, history, history_settings, exports, friend_history),
 )
 

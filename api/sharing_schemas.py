@@ -204,7 +204,7 @@ class CircleBody(BaseModel):
 
 
 class CirclePageBody(BaseModel):
-    """All my circles, by name; there is never a next page."""
+    """My circles, ordered by circle id; ``next_cursor`` is null at the end."""
 
     items: list[CircleBody]
     next_cursor: str | None

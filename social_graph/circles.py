@@ -23,7 +23,8 @@ from social_graph.database import Database
 from social_graph.friendships import are_friends
 from social_graph.locks import hold
 from social_graph.plans import replan
-from social_graph.schema import circle_members, circles
+from social_graph.schema import circle_members, circles, users
+from social_graph.users import user_not_found
 
 MAX_CIRCLES = 50
 MAX_MEMBERS = 500
@@ -40,6 +41,14 @@ class Circle:
     members: tuple[UserId, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class CirclePage:
+    """Circles ordered by id; ``next_after`` continues the list, ``None`` at its end."""
+
+    circles: tuple[Circle, ...]
+    next_after: str | None
+
+
 class Circles:
     """Making, changing and reading circles."""
 
@@ -47,14 +56,17 @@ class Circles:
         self._database = database
         self._clock = clock
 
-    async def all(self, owner_id: UserId) -> list[Circle]:
-        """Return the circles of ``owner_id``, ordered by name.
+    async def page(self, owner_id: UserId, limit: int, after: str | None = None) -> CirclePage:
+        """Return up to ``limit`` circles of ``owner_id`` whose ids follow ``after`` (``None``: from the first on).
 
         Raises:
             StoreUnavailable: the database failed.
         """
+        mine = circles.c.user_id == owner_id
+        ids = select(circles.c.id).where(mine, circles.c.id > (after or "")).order_by(circles.c.id).limit(limit + 1)
         async with self._database.read() as connection:
-            return await _read(connection, circles.c.user_id == owner_id)
+            found = await _read(connection, mine & circles.c.id.in_(ids))
+        return CirclePage(tuple(found[:limit]), found[limit - 1].circle_id if len(found) > limit else None)
 
     async def get(self, owner_id: UserId, circle_id: str) -> Circle:
         """Return one circle.
@@ -70,12 +82,15 @@ class Circles:
         """Make an empty circle.
 
         Raises:
+            NotFound: ``user_not_found``.
             Conflict: ``circle_exists``, there is one of that name, or ``too_many_circles``.
             StoreUnavailable: the database failed.
         """
         circle = Circle(str(uuid.uuid4()), name, rule, ())
         async with self._database.write() as connection:
             await hold(connection, owner_id)
+            if await connection.scalar(select(users.c.id).where(users.c.id == owner_id)) is None:
+                raise user_not_found()
             count = select(func.count()).select_from(circles).where(circles.c.user_id == owner_id)
             if (await connection.scalar(count) or 0) >= MAX_CIRCLES:
                 raise Conflict("too_many_circles", f"there are {MAX_CIRCLES} circles already")
@@ -188,7 +203,7 @@ async def _read(connection: AsyncConnection, which: ColumnElement[bool]) -> list
         select(circles, circle_members.c.friend_id)
         .outerjoin(circle_members, same)
         .where(which)
-        .order_by(circles.c.name, circle_members.c.friend_id)
+        .order_by(circles.c.id, circle_members.c.friend_id)
     )
     rows: Sequence[Any] = (await connection.execute(query)).all()
     members: dict[str, list[UserId]] = {row.id: [] for row in rows}

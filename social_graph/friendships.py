@@ -13,12 +13,12 @@ from nearby.errors import Conflict, NotFound
 from nearby.model import UserId
 from nearby.ports import Clock
 from nearby.sharing import Rule, plan_of
-from social_graph.changes import UNNUMBERED
+from social_graph.changes import UNNUMBERED, append
 from social_graph.database import Database
 from social_graph.locks import hold
-from social_graph.plans import RULE_COLUMNS, announce_friendship, column_of, rule_of
+from social_graph.plans import RULE_COLUMNS, announce_friendships, column_of, rule_of
 from social_graph.schema import friendships, users
-from social_graph.sharing import LIMIT_COLUMNS, default_of, said_by, said_of
+from social_graph.sharing import LIMIT_COLUMNS, Said, default_of, said_by, said_of
 from social_graph.users import PERSON_COLUMNS, Person, person_of
 
 
@@ -45,7 +45,7 @@ async def are_friends(connection: AsyncConnection, user_id: UserId, friend_id: U
     return (await connection.execute(query)).first() is not None
 
 
-async def befriend(connection: AsyncConnection, user_id: UserId, friend_id: UserId, now_ms: int) -> FriendshipChanged:
+async def befriend(connection: AsyncConnection, user_id: UserId, friend_id: UserId, now_ms: int) -> Change:
     """Make two users friends, who are not yet, each by their own default; return the change to publish."""
     tiers = {owner: await default_of(connection, owner) for owner in (user_id, friend_id)}
     plans = {owner: column_of(plan_of(Rule(tier), (), now_ms)) for owner, tier in tiers.items()}
@@ -61,14 +61,16 @@ async def befriend(connection: AsyncConnection, user_id: UserId, friend_id: User
         for owner, viewer in [(user_id, friend_id), (friend_id, user_id)]
     ]
     await connection.execute(insert(friendships), rows)
-    return await announce_friendship(connection, user_id, friend_id, True, now_ms)
+    [change] = await announce_friendships(connection, user_id, [friend_id], now_ms)
+    return change
 
 
 async def part(connection: AsyncConnection, user_id: UserId, friend_id: UserId, now_ms: int) -> FriendshipChanged:
     """End the friendship of two friends, both held; return the change to publish."""
     either_side = _one_side(user_id, friend_id) | _one_side(friend_id, user_id)
     await connection.execute(delete(friendships).where(either_side))
-    return await announce_friendship(connection, user_id, friend_id, False, now_ms)
+    user, friend = await said_by(connection, user_id, now_ms), await said_by(connection, friend_id, now_ms)
+    return await append(connection, _ending(user_id, user, friend_id, friend), now_ms)
 
 
 async def endings(connection: AsyncConnection, user_id: UserId, now_ms: int) -> list[FriendshipChanged]:
@@ -82,13 +84,14 @@ async def endings(connection: AsyncConnection, user_id: UserId, now_ms: int) -> 
     mine = await said_by(connection, user_id, now_ms)
     changes = []
     for friend_id, *limits in await connection.execute(query):
-        theirs = said_of(*limits, now_ms=now_ms)
-        changes.append(
-            FriendshipChanged(
-                UNNUMBERED, user_id, friend_id, False, mine.sharing, theirs.sharing, mine.limits, theirs.limits
-            )
-        )
+        changes.append(_ending(user_id, mine, friend_id, said_of(*limits, now_ms=now_ms)))
     return changes
+
+
+def _ending(user_id: UserId, user: Said, friend_id: UserId, friend: Said) -> FriendshipChanged:
+    return FriendshipChanged(
+        UNNUMBERED, user_id, friend_id, False, user.sharing, friend.sharing, user.limits, friend.limits
+    )
 
 
 async def check_room(connection: AsyncConnection, user_id: UserId, max_friends: int) -> None:

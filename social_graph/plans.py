@@ -6,7 +6,7 @@ change feed are then true together.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -17,9 +17,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from nearby.changes import Change, FriendshipChanged
 from nearby.model import UserId
 from nearby.sharing import EXACT, CircleRule, Rule, Tier, TierPlan, plan_of
-from social_graph.changes import UNNUMBERED, append
-from social_graph.schema import circle_members, circles, friendships
-from social_graph.sharing import said_by
+from social_graph.changes import UNNUMBERED, append_all
+from social_graph.database import among
+from social_graph.schema import circle_members, circles, friendships, users
+from social_graph.sharing import LIMIT_COLUMNS, said_by, said_of
 
 RULE_COLUMNS = (
     friendships.c.sharing,
@@ -50,38 +51,48 @@ def _decoded(text: str) -> TierPlan:
     return msgspec.json.decode(text, type=TierPlan)
 
 
-async def announce_friendship(
-    connection: AsyncConnection, user_id: UserId, friend_id: UserId, friends: bool, now_ms: int
-) -> FriendshipChanged:
-    """Say in the feed, in the transaction that makes it true, what there is between the two; return the change."""
-    query = select(friendships.c.sees, friendships.c.shows).where(
-        friendships.c.user_id == user_id, friendships.c.friend_id == friend_id
+async def announce_friendships(
+    connection: AsyncConnection, user_id: UserId, friend_ids: Sequence[UserId], now_ms: int
+) -> list[Change]:
+    """Say in the feed, in the transaction that makes it true, what there is between ``user_id`` and each of these.
+
+    Return the changes, in the order of the friends' ids.
+    """
+    query = (
+        select(friendships.c.friend_id, friendships.c.sees, friendships.c.shows, *LIMIT_COLUMNS)
+        .join(users, users.c.id == friendships.c.friend_id)
+        .where(friendships.c.user_id == user_id, among(connection, friendships.c.friend_id, friend_ids))
+        .order_by(friendships.c.friend_id)
     )
-    row = (await connection.execute(query)).one_or_none()
-    user, friend = await said_by(connection, user_id, now_ms), await said_by(connection, friend_id, now_ms)
-    change = FriendshipChanged(
-        UNNUMBERED,
-        user_id,
-        friend_id,
-        friends,
-        user.sharing,
-        friend.sharing,
-        user.limits,
-        friend.limits,
-        plan_in(row.sees) if row and friends else EXACT,
-        plan_in(row.shows) if row and friends else EXACT,
-    )
-    return await append(connection, change, now_ms)
+    user = await said_by(connection, user_id, now_ms)
+    changes: list[Change] = []
+    for friend_id, sees, shows, *limits in await connection.execute(query):
+        friend = said_of(*limits, now_ms=now_ms)
+        changes.append(
+            FriendshipChanged(
+                UNNUMBERED,
+                user_id,
+                friend_id,
+                True,
+                user.sharing,
+                friend.sharing,
+                user.limits,
+                friend.limits,
+                plan_in(sees),
+                plan_in(shows),
+            )
+        )
+    return await append_all(connection, changes, now_ms)
 
 
 async def circle_rules(
-    connection: AsyncConnection, owner_id: UserId, friend_ids: Collection[UserId]
+    connection: AsyncConnection, owner_id: UserId, friend_ids: Sequence[UserId]
 ) -> dict[UserId, list[CircleRule]]:
     """Return for each of ``friend_ids`` the rules of the circles of ``owner_id`` that they are in."""
     query = (
         select(circle_members.c.friend_id, circles.c.sharing, circles.c.sharing_until_ms)
         .join(circles, (circles.c.user_id == circle_members.c.user_id) & (circles.c.id == circle_members.c.circle_id))
-        .where(circle_members.c.user_id == owner_id, circle_members.c.friend_id.in_(friend_ids))
+        .where(circle_members.c.user_id == owner_id, among(connection, circle_members.c.friend_id, friend_ids))
     )
     rules: dict[UserId, list[CircleRule]] = {friend_id: [] for friend_id in friend_ids}
     for friend_id, sharing, until_ms in await connection.execute(query):
@@ -100,7 +111,7 @@ async def replan(
         return []
     of_owner = friendships.c.user_id == owner_id
     query = select(friendships.c.friend_id, friendships.c.sees, *RULE_COLUMNS).where(
-        of_owner, friendships.c.friend_id.in_(friend_ids)
+        of_owner, among(connection, friendships.c.friend_id, friend_ids)
     )
     by_circle = await circle_rules(connection, owner_id, friend_ids)
     planned = {}
@@ -116,4 +127,4 @@ async def replan(
     theirs = update(friendships).where(user == bindparam("other"), friend == bindparam("owner"))
     await connection.execute(mine.values(sees=bindparam("plan")), rows)
     await connection.execute(theirs.values(shows=bindparam("plan")), rows)
-    return [await announce_friendship(connection, owner_id, friend_id, True, now_ms) for friend_id in planned]
+    return await announce_friendships(connection, owner_id, list(planned), now_ms)

@@ -8,7 +8,7 @@ from uuid import UUID
 from fastapi import APIRouter, Query
 
 from api.auth import Caller
-from api.cursors import decode_cursor, encode_cursor
+from api.cursors import IdPosition, decode_cursor, encode_cursor
 from api.etags import IfMatch, only_if
 from api.problems import documented, invalid_request
 from api.schemas import user_id_of
@@ -66,7 +66,7 @@ async def viewers(
     cursor: Annotated[str | None, Query(max_length=200)] = None,
 ) -> ViewerPageBody:
     """List who may see me, how exactly and why, and when they last got a location of mine. Ordered by user id."""
-    after = None if cursor is None else UserId(decode_cursor(cursor, str))
+    after = None if cursor is None else UserId(decode_cursor(cursor, IdPosition))
     page = await services.graph.viewers.page(caller.user_id, limit, after)
     return ViewerPageBody(
         items=[ViewerBody.of_viewer(viewer) for viewer in page.viewers],

@@ -28,7 +28,7 @@ class Caller(Enum):
 class World:
     """What there is. Everything is of ``owner``, who has two friends, two requests, a block, an invite and an export.
 
-    ``friend`` may see where the owner was.
+    ``friend`` may see where the owner was, and is in the owner's circle.
     """
 
     owner: User
@@ -42,6 +42,7 @@ class World:
     invite_id: str
     invite_token: str
     export_id: str
+    circle_id: str
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,18 @@ def _grant(world: World) -> str:
 
 def _export(world: World) -> str:
     return f"/v1/me/exports/{world.export_id}"
+
+
+def _circle(world: World) -> str:
+    return f"/v1/circles/{world.circle_id}"
+
+
+def _member(world: World) -> str:
+    return f"{_circle(world)}/members/{world.friend.user_id}"
+
+
+def _sharing(world: World) -> str:
+    return f"/v1/friends/{world.friend.user_id}/sharing"
 
 
 MATRIX: dict[tuple[str, str], Row] = {
@@ -117,6 +130,9 @@ MATRIX: dict[tuple[str, str], Row] = {
     ("GET", "/v1/gateway"): Row(OWN),
     ("GET", "/v1/blocks"): Row(OWN),
     ("GET", "/v1/invites"): Row(OWN),
+    ("GET", "/v1/me/viewers"): Row(OWN),
+    ("GET", "/v1/circles"): Row(OWN),
+    ("POST", "/v1/circles"): Row((201, 201, 201, 201), body=lambda _: {"name": "Club", "precision": "off"}),
     ("POST", "/v1/invites"): Row((201, 201, 201, 201), body=lambda _: {}),
     # ---------------------------------------------------------------- about somebody by name or id
     ("GET", "/v1/users"): Row(
@@ -156,6 +172,17 @@ MATRIX: dict[tuple[str, str], Row] = {
     ("GET", "/v1/friends/{user_id}/history-grant"): Row((200, 404, 404, 404), path=_grant),
     ("PUT", "/v1/friends/{user_id}/history-grant"): Row((200, 404, 404, 404), path=_grant, body=lambda _: {}),
     ("DELETE", "/v1/friends/{user_id}/history-grant"): Row(NONE, path=_grant),
+    ("GET", "/v1/friends/{user_id}/sharing"): Row((200, 404, 404, 404), path=_sharing),
+    ("PUT", "/v1/friends/{user_id}/sharing"): Row(
+        (200, 404, 404, 404), path=_sharing, body=lambda _: {"precision": "approximate"}
+    ),
+    ("GET", "/v1/circles/{circle_id}"): Row((200, 404, 404, 404), path=_circle),
+    ("PUT", "/v1/circles/{circle_id}"): Row(
+        (200, 404, 404, 404), path=_circle, body=lambda _: {"name": "Job", "precision": "off"}
+    ),
+    ("DELETE", "/v1/circles/{circle_id}"): Row((204, 404, 404, 404), path=_circle),
+    ("PUT", "/v1/circles/{circle_id}/members/{user_id}"): Row((204, 404, 404, 404), path=_member, body=lambda _: {}),
+    ("DELETE", "/v1/circles/{circle_id}/members/{user_id}"): Row((204, 404, 404, 404), path=_member),
     ("GET", "/v1/me/exports/{export_id}"): Row((200, 404, 404, 404), path=_export),
     ("GET", "/v1/me/exports/{export_id}/download"): Row(
         (200, 404, 404, 404), path=lambda world: f"{_export(world)}/download"

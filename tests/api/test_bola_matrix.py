@@ -57,6 +57,8 @@ async def world(stack: Stack, database_url: str) -> World:
     invite = (await stack.post("/v1/invites", owner, {"max_uses": 5})).json()
     await raw.execute(database_url, f"DELETE FROM users WHERE id = '{people['deleted'].user_id}'")
     await stack.put(f"/v1/friends/{people['friend'].user_id}/history-grant", owner, {})
+    circle = (await stack.post("/v1/circles", owner, {"name": "Work", "precision": "exact"})).json()["circle_id"]
+    await stack.put(f"/v1/circles/{circle}/members/{people['friend'].user_id}", owner, {})
     await _locate(stack, [user for name, user in people.items() if name != "deleted"])
     export = (await stack.post("/v1/me/exports", owner)).json()
     await Exporter(stack.services.graph, stack.services.cache, stack.services.history).work()
@@ -67,6 +69,7 @@ async def world(stack: Stack, database_url: str) -> World:
         invite_id=invite["invite_id"],
         invite_token=invite["token"],
         export_id=export["export_id"],
+        circle_id=circle,
     )
 
 

@@ -37,6 +37,19 @@ async def test_a_circle_is_made_read_changed_and_deleted(stack: Stack) -> None:
     assert plans == [TierPlan(), TierPlan(Tier.APPROXIMATE), TierPlan(Tier.OFF), TierPlan()]
 
 
+async def test_circles_come_page_by_page(stack: Stack) -> None:
+    ann, bob = await stack.users("ann", "bob")
+    await stack.befriend(ann, bob)
+    made = sorted([await circle_of(stack, ann, name=name) for name in ("Work", "Club", "Band")])
+    await stack.put(f"{made[0]}/members/{bob.user_id}", ann, {})
+    first = (await stack.get("/v1/circles?limit=2", ann)).json()
+    rest = (await stack.get(f"/v1/circles?limit=2&cursor={first['next_cursor']}", ann)).json()
+    assert [f"/v1/circles/{circle['circle_id']}" for circle in first["items"] + rest["items"]] == made
+    assert [circle["members"] for circle in first["items"] + rest["items"]] == [[bob.user_id], [], []]
+    assert rest["next_cursor"] is None
+    assert_problem(await stack.get("/v1/circles?cursor=bm9uc2Vuc2U", ann), 422, "invalid_request")
+
+
 async def test_a_friend_who_is_removed_leaves_the_circles(stack: Stack) -> None:
     ann, bob = await stack.users("ann", "bob")
     await stack.befriend(ann, bob)

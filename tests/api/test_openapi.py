@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from api.metrics import RequestMetrics
-from api.openapi import EXAMPLES, LINKS, operations
+from api.openapi import BODY_EXAMPLES, EXAMPLES, LINKS, operations
 from api.public import create_app
 from tests.api.stack import Stack
 
@@ -71,6 +71,7 @@ async def test_no_example_is_of_a_name_that_is_gone(document: dict[str, Any]) ->
     used = {name for schema in document["components"]["schemas"].values() for name in schema.get("properties", {})}
     used |= {p["name"] for _, _, operation in operations(document) for p in operation.get("parameters", [])}
     assert set(EXAMPLES) <= used
+    assert set(BODY_EXAMPLES) <= set(document["components"]["schemas"])
 
 
 async def test_every_link_leads_from_and_to_an_operation(document: dict[str, Any]) -> None:
