@@ -13,7 +13,18 @@
 from nearby_client.client import NearbyClient, TokenProvider
 from nearby_client.errors import ApiError, ApiUnreachable, SessionEnded
 from nearby_client.events import Connected, Disconnected, Event
-from nearby_client.rest import Account, Friend, FriendRequest, IncomingRequest, NearbyApi, Person, Tokens
+from nearby_client.rest import (
+    Account,
+    Friend,
+    FriendRequest,
+    IncomingRequest,
+    InForce,
+    Invite,
+    NearbyApi,
+    Person,
+    Tokens,
+    Viewer,
+)
 
 __all__ = [
     "Account",
@@ -24,11 +35,14 @@ __all__ = [
     "Event",
     "Friend",
     "FriendRequest",
+    "InForce",
     "IncomingRequest",
+    "Invite",
     "NearbyApi",
     "NearbyClient",
     "Person",
     "SessionEnded",
     "TokenProvider",
     "Tokens",
+    "Viewer",
 ]

@@ -52,6 +52,33 @@ class IncomingRequest(msgspec.Struct, frozen=True):
     person: Person = msgspec.field(name="from")
 
 
+class Invite(msgspec.Struct, frozen=True):
+    """An invite just made. ``link`` is what to send to a friend; ``token`` is the part of it that they accept."""
+
+    invite_id: str
+    token: str
+    link: str
+    expires_ms: int
+
+    def __repr__(self) -> str:
+        return f"Invite({self.invite_id}, …)"
+
+
+class InForce(msgspec.Struct, frozen=True):
+    """How exactly a friend may see me now, for which ``reason``, and until when (Unix milliseconds; ``None``: open)."""
+
+    precision: str
+    reason: str
+    until_ms: int | None = None
+
+
+class Viewer(Person, frozen=True):
+    """A friend as somebody who may see me; ``last_seen_ms`` is when they last got a location of mine, to the minute."""
+
+    in_force: InForce
+    last_seen_ms: int | None = None
+
+
 class Tokens(msgspec.Struct, frozen=True):
     """What a log-in gives. The access token is good for ``expires_in_s`` seconds from then."""
 
@@ -249,6 +276,38 @@ class Account:
     async def remove_friend(self, user_id: str) -> None:
         """End a friendship; once this returns, neither sees the other."""
         await self._send("DELETE", f"/v1/friends/{user_id}")
+
+    async def invite(self, max_uses: int = 1) -> Invite:
+        """Make an invite for ``max_uses`` people, good for a week."""
+        return await self._call("POST", "/v1/invites", Invite, body={"max_uses": max_uses})
+
+    async def accept_invite(self, token: str) -> Friend:
+        """Become a friend of whoever made the invite with this token (what follows ``#`` in its link)."""
+        return await self._call("POST", "/v1/invitations/accept", Friend, body={"token": token})
+
+    async def block(self, user_id: str) -> None:
+        """End what there is with a user, and be nobody to them from now on."""
+        await self._send("PUT", f"/v1/blocks/{user_id}", {})
+
+    async def unblock(self, user_id: str) -> None:
+        """End a block. The friendship does not come back by itself."""
+        await self._send("DELETE", f"/v1/blocks/{user_id}")
+
+    async def pause(self, until_ms: int | None = None) -> None:
+        """Share with nobody until ``until_ms`` (Unix milliseconds; ``None``: until resumed)."""
+        await self._send("PUT", "/v1/me/sharing", {"state": "paused", "until_ms": until_ms})
+
+    async def resume(self) -> None:
+        """Share again, by the rules as they are."""
+        await self._send("PUT", "/v1/me/sharing", {"state": "on"})
+
+    async def show(self, user_id: str, precision: str, until_ms: int | None = None) -> None:
+        """Let a friend see me ``exact``, ``approximate`` or ``off``; until ``until_ms``, or for good."""
+        await self._send("PUT", f"/v1/friends/{user_id}/sharing", {"precision": precision, "until_ms": until_ms})
+
+    async def viewers(self) -> list[Viewer]:
+        """Return who may see me, how exactly and why, and when they last did."""
+        return await self._all("/v1/me/viewers", Viewer, {})
 
     async def nearby(self, radius_m: float | None = None) -> list[FriendEntry]:
         """Return the friends now within ``radius_m`` metres (``None``: the server's default), without a socket."""

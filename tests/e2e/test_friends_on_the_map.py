@@ -12,7 +12,7 @@ import pytest
 import websockets
 
 from nearby.messages import FriendsChanged, Snapshot
-from nearby_client import ApiError, NearbyApi
+from nearby_client import ApiError, InForce, NearbyApi
 from tests.support.eventually import eventually
 from tests.support.people import Person, befriend, sign_up
 from tests.support.stack import Stack
@@ -67,6 +67,37 @@ async def test_a_friendship_made_over_rest_while_both_are_connected_shows_on_bot
         await befriend(anna, ben)
         await eventually(lambda: anna.map == {ben.user_id: 200} and ben.map == {anna.user_id: 200}, within_s=1)
         assert changes_of(anna) == [FriendsChanged([ben.user_id], [])]
+
+
+async def test_who_is_invited_sees_as_much_as_they_are_shown_until_they_are_blocked(
+    stack: Stack, api: NearbyApi
+) -> None:
+    anna, ben = await sign_up(api), await sign_up(api)
+    invite = await anna.account.invite()
+    assert invite.link.endswith(f"#{invite.token}")
+    assert invite.token not in repr(invite)
+    assert (await ben.account.accept_invite(invite.token)).user_id == anna.user_id
+    one, other = (gateway.ws_url for gateway in stack.gateways)
+    async with anna.online(one), ben.online(other):
+        anna.client.report(*HERE)
+        ben.client.report(*NORTH_200_M)
+        await eventually(lambda: ben.map == {anna.user_id: 200})
+        await anna.account.show(ben.user_id, "approximate")
+        await eventually(lambda: ben.client.friends[anna.user_id].precision == "approximate")
+        await anna.account.pause()
+        await eventually(lambda: ben.map == {})
+        [viewer] = await anna.account.viewers()
+        assert (viewer.user_id, viewer.in_force) == (ben.user_id, InForce("off", "paused"))
+        await anna.account.resume()
+        await anna.account.show(ben.user_id, "exact")
+        await eventually(lambda: ben.map == {anna.user_id: 200})
+        await anna.account.block(ben.user_id)
+        await eventually(lambda: anna.map == ben.map == {})
+        with pytest.raises(ApiError, match="user_not_found"):
+            await ben.account.friend_request(user_id=anna.user_id)
+        await anna.account.unblock(ben.user_id)
+        assert await ben.account.friends() == []
+    await befriend(ben, anna)
 
 
 async def test_a_friendship_ended_over_rest_while_both_are_connected_ends_on_both_within_a_second(

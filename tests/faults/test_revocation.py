@@ -49,6 +49,10 @@ async def remove(owner: httpx.AsyncClient, viewer: UserId) -> httpx.Response:
     return await owner.delete(f"/v1/friends/{viewer}")
 
 
+async def block(owner: httpx.AsyncClient, viewer: UserId) -> httpx.Response:
+    return await owner.put(f"/v1/blocks/{viewer}")
+
+
 async def pause(owner: httpx.AsyncClient, viewer: UserId) -> httpx.Response:
     return await owner.put("/v1/me/sharing", json={"state": "paused"})
 
@@ -61,7 +65,13 @@ async def switch_off(owner: httpx.AsyncClient, viewer: UserId) -> httpx.Response
     return await owner.put(f"/v1/friends/{viewer}/sharing", json={"precision": "off"})
 
 
-KINDS: dict[str, Revoke] = {"remove": remove, "pause": pause, "narrow": narrow, "switch_off": switch_off}
+KINDS: dict[str, Revoke] = {
+    "remove": remove,
+    "block": block,
+    "pause": pause,
+    "narrow": narrow,
+    "switch_off": switch_off,
+}
 """What revokes; each is tried in turn."""
 
 
