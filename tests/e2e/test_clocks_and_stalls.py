@@ -41,6 +41,10 @@ class Listener:
     async def report(self, **fields: Any) -> None:
         await self.socket.send(json.dumps({"type": "location", "lat": 41.88, "lon": -87.63, **fields}))
 
+    def has_map(self) -> bool:
+        """Whether the gateway has loaded the friends and said so with a snapshot."""
+        return any(message["type"] == "snapshot" for _, message in self.heard)
+
     def entries(self, since: int = 0) -> list[tuple[int, dict[str, Any]]]:
         return [(at_ms, entry) for at_ms, message in self.heard[since:] for entry in message.get("friends", ())]
 
@@ -97,6 +101,7 @@ async def test_F3_a_client_that_went_away_while_the_gateway_stood_still_is_close
         async with listening(gateway, anna) as stays, listening(gateway, ben) as leaves:
             await stays.report()
             await leaves.report()
+            await eventually(lambda: stays.has_map() and leaves.has_map())
             stack.kill(gateway.id, signal.SIGSTOP)
             leaves.socket.transport.abort()
             await asyncio.sleep(6)

@@ -15,7 +15,9 @@ OUR_LIMITS = ["1.1.6", "1.1.7", "1.1.8", "10.1.1"]
 NOT_OURS = ["1.2.*", "9.*", "12.*", "13.*", *OUR_LIMITS]
 """And binary messages, megabytes, and compression, which the protocol does not have."""
 KNOWN = {"7.1.2": 1002}
-"""Two close frames at once: picows parses the second before it hands over the first, and so answers 1002, not 1000."""
+"""Two close frames in one read: picows parses the second before it hands over the first, and so answers 1002, not 1000.
+
+On a busy machine they may come one by one, and the case passes."""
 
 
 @asynccontextmanager
@@ -42,7 +44,7 @@ async def failures(cases: list[str] | None = None, *, without: list[str] | None 
 
 
 async def test_every_case_of_the_published_suite_passes() -> None:
-    assert await failures(without=NOT_OURS) == KNOWN
+    assert await failures(without=NOT_OURS) in ({}, KNOWN)
 
 
 async def test_a_message_beyond_the_limit_closes_with_1009() -> None:
