@@ -6,7 +6,7 @@ One real Cassandra, one real Valkey server. Each round stores the same number of
 - ``writer single``: the writer's process, from a filled stream, each point of a partition of its own
 - ``bare batches``: the driver alone, ten rows of a partition in one prepared unlogged batch
 - ``writer linger``: the writer's process, from a filled stream in which ten points per user and day come one by one,
-  far from each other
+  a few thousand others apart
 
 The bare loops share their process with nothing. The writer's process reads the stream, gathers, asks for fences, stores
 and acknowledges. Rounds before the node is warm are thrown away.
@@ -53,10 +53,11 @@ INSERT = (
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Rows per second, and what one row cost the process in CPU time, microseconds."""
+    """Rows per second, what one row cost the process in CPU time, microseconds, and the machine's load average."""
 
     rows_per_s: float
     cpu_us: float
+    load: float
 
 
 def bare(url: str, rows: int, rows_per_statement: int) -> None:
@@ -110,17 +111,13 @@ def _values(number: int, rows: int) -> list[bytes]:
 
 
 async def fill(valkey: ValkeyServer, users: Sequence[UserId], points_per_user: int) -> None:
-    """Put points into the streams, every user's first, then every user's second, and so on."""
+    """Put points into the streams: of each chunk of users every one's first, then every one's second, and so on."""
     now_ms = time.time_ns() // 1_000_000
     async with open_stream(valkey.url, 100_000_000, STREAMS) as stream:
-        for turn in range(points_per_user):
-            for start in range(0, len(users), CHUNK):
-                await stream.append_many(
-                    [
-                        HistoryPoint(user, Location(41.88, -87.63, now_ms + turn, 5.0, 1.0, 90.0))
-                        for user in users[start : start + CHUNK]
-                    ]
-                )
+        for start in range(0, len(users), CHUNK):
+            for turn in range(points_per_user):
+                at = Location(41.88, -87.63, now_ms + turn, 5.0, 1.0, 90.0)
+                await stream.append_many([HistoryPoint(user, at) for user in users[start : start + CHUNK]])
 
 
 @asynccontextmanager
@@ -170,14 +167,14 @@ async def writer(
         began_s, began_cpu_s = time.perf_counter(), _cpu_s(pid)
         await _falls_to(waiting, 0)
         took_s, cpu_s = time.perf_counter() - began_s, _cpu_s(pid) - began_cpu_s
-    return Measured(first / took_s, cpu_s / first * 1e6)
+    return Measured(first / took_s, cpu_s / first * 1e6, os.getloadavg()[0])
 
 
 async def _falls_to(ask: Callable[[], Awaitable[int]], count: int) -> int:
     """Return what ``ask`` tells as soon as that is no more than ``count``."""
     async with asyncio.timeout(LONGEST_S):
         while (now := await ask()) > count:  # noqa: ASYNC110 - the process that is measured tells nobody
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.05)
     return now
 
 
@@ -194,7 +191,7 @@ def _bare_process(url: str, rows: int, rows_per_statement: int) -> Measured:
         capture_output=True,
         text=True,
     )
-    return Measured(**json.loads(done.stdout))
+    return Measured(**json.loads(done.stdout), load=os.getloadavg()[0])
 
 
 async def compare(rows: int, rounds: int, directory: str, say: Callable[[str], None]) -> dict[str, list[Measured]]:
@@ -222,15 +219,16 @@ async def compare(rows: int, rounds: int, directory: str, say: Callable[[str], N
                 measured = await way()
                 found[name].append(measured)
                 say(
-                    f"round {number + 1}: {name}: {measured.rows_per_s:,.0f} rows/s, {measured.cpu_us:.1f} us CPU a row"
+                    f"round {number + 1}: {name}: {measured.rows_per_s:,.0f} rows/s, "
+                    f"{measured.cpu_us:.1f} us CPU a row, load {measured.load:.1f}"
                 )
         return found
 
 
 def report(found: dict[str, list[Measured]]) -> str:
     """Return the table."""
-    lines = [f"| {'':14} | rows/s: min | median |    max | CPU us/row | ratio to bare (median) |"]
-    lines.append("|---|---|---|---|---|---|")
+    head = "rows/s: min | median |    max | CPU us/row | rows per CPU second | ratio to bare (median) | load"
+    lines = [f"| {'':14} | {head} |", "|---|---|---|---|---|---|---|---|"]
     for name, measured in found.items():
         rates = [each.rows_per_s for each in measured]
         counterpart = "bare single" if "single" in name else "bare batches"
@@ -238,7 +236,9 @@ def report(found: dict[str, list[Measured]]) -> str:
         cpu_us = statistics.median(each.cpu_us for each in measured)
         lines.append(
             f"| {name:14} | {min(rates):11,.0f} | {statistics.median(rates):6,.0f} | {max(rates):6,.0f} "
-            f"| {cpu_us:10.1f} | {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) |"
+            f"| {cpu_us:10.1f} | {1e6 / cpu_us:19,.0f} "
+            f"| {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) "
+            f"| {min(each.load for each in measured):.0f} to {max(each.load for each in measured):.0f} |"
         )
     return "\n".join(lines)
 

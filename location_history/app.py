@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
@@ -19,6 +20,10 @@ from location_history.stores import open_store, unix_time_ms
 from location_history.writer import HistoryWriter
 from nearby.ports import Member, MemberState, Role
 from nearby.settings import HistoryWriterSettings, load
+
+_GC_THRESHOLDS = (100_000, 20, 20)
+"""Every point is some objects without cycles, many of which live for minutes. By default the collector looks at them
+again and again, for a third of all the writer computes."""
 
 
 async def main(environ: Mapping[str, str]) -> None:
@@ -55,6 +60,8 @@ async def main(environ: Mapping[str, str]) -> None:
         admin_url = await parts.enter_async_context(serve(admin, settings.host, settings.admin_port))
         discovery = await parts.enter_async_context(open_discovery(settings.process.discovery))
         await parts.enter_async_context(discovery.register(_member(settings.writer_id, admin_url)))
+        gc.freeze()
+        gc.set_threshold(*_GC_THRESHOLDS)
         await writer.run(stop)
 
 

@@ -50,6 +50,8 @@ RECONNECT_S = 0.5
 """How often a dead node is tried. The driver's own back-off grows to minutes."""
 HEARTBEAT_S = 2.0
 """A node that is frozen is noticed after about twice this."""
+DETAIL_CHARS = 500
+"""Of what the driver says of an error; of many nodes it is a long story."""
 READ, WRITE, SCHEMA = "read", "write", "schema"
 _REQUEST_TIMEOUT_S = {READ: 3.0, WRITE: 5.0, SCHEMA: 30.0}
 _SPECULATE_AFTER_S = {READ: 0.1, WRITE: 0.5, SCHEMA: 60.0}
@@ -339,7 +341,7 @@ def _told() -> Iterator[None]:
 
 def _short(error: Exception) -> str:
     if isinstance(error, NoHostAvailable):
-        # By default each node's whole story.
         causes: Sequence[Exception] = list(error.errors.values()) if isinstance(error.errors, dict) else []
-        return f"{len(causes)} nodes, {'; '.join(sorted({type(cause).__name__ for cause in causes}))}"
-    return str(error)[:300]
+        reasons = sorted({f"{type(cause).__name__}: {cause}" for cause in causes})
+        return f"{len(causes)} nodes, {'; '.join(reasons)}"[:DETAIL_CHARS]
+    return str(error)[:DETAIL_CHARS]

@@ -18,7 +18,7 @@ import struct
 import uuid
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from nearby.errors import RecordError
 from nearby.model import HistoryPoint, UserId
@@ -34,8 +34,7 @@ RawEntry = tuple[bytes, Sequence[bytes] | None]
 """An entry as the server gives it: its id and its fields, name, value, …; ``None`` if it was trimmed meanwhile."""
 
 
-@dataclass(frozen=True, slots=True)
-class StreamEntry:
+class StreamEntry(NamedTuple):
     """One point that waits to be stored, under its id in the stream."""
 
     entry_id: bytes

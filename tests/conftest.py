@@ -145,7 +145,7 @@ def cluster_valkey() -> Iterator[ClusterValkey]:
 
 @pytest.fixture(scope="session")
 def shared_cassandra() -> Iterator[CassandraNode]:
-    """Ask it for a ``fresh_url``. It is shared by all tests of this process: do not kill or freeze it.
+    """Ask it for a ``fresh_url``. It is shared by all tests of this process: do not kill it; who freezes it thaws it.
 
     Mark its tests ``xdist_group("cassandra")``, so that there is one of it.
     """

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from pathlib import Path
@@ -27,7 +28,7 @@ pytestmark = pytest.mark.serial
 
 USERS, FRIENDS, REPORTS_PER_S = 100, 8, 100
 OUTAGE_S = float(os.environ.get("NEARBY_TEST_OUTAGE_S", "4"))
-"""Of each kind. 120 for the figures in docs/history.md."""
+"""Of each kind. Two minutes are what docs/history.md tells of."""
 LATENCY_BOUND_S = 1.0
 """Of the 99th percentile, on a machine that does other things besides. A gateway that waited would add seconds."""
 STORED_WITHIN_S = 180.0
@@ -104,8 +105,12 @@ async def is_unnoticed(crowd: AcknowledgedCrowd, seconds: float) -> None:
     loop = asyncio.get_running_loop()
     began_s, before = loop.time(), len(crowd.acknowledged)
     await asyncio.sleep(seconds)
-    assert crowd.p99_s(began_s, loop.time() - LATENCY_BOUND_S) < LATENCY_BOUND_S
-    assert len(crowd.acknowledged) - before > seconds * REPORTS_PER_S / 2
+    p99_s, acknowledged_count = crowd.p99_s(began_s, loop.time() - LATENCY_BOUND_S), len(crowd.acknowledged) - before
+    sys.stdout.write(
+        f"{seconds:g} s: {acknowledged_count} acknowledged, p99 from report to friend {p99_s * 1000:.1f} ms\n"
+    )
+    assert p99_s < LATENCY_BOUND_S
+    assert acknowledged_count > seconds * REPORTS_PER_S / 2
 
 
 @asynccontextmanager

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import statistics
+import sys
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -28,7 +30,7 @@ NOW_MS = time.time_ns() // 1_000_000
 END_MS = 2**53
 FULL_DAYS = int(os.environ.get("NEARBY_TEST_HISTORY_DAYS", "4"))
 FIRST_PAGE_S = float(os.environ.get("NEARBY_TEST_FIRST_PAGE_MS", "1000")) / 1000
-"""The median of twenty. 90 and 50 show what docs/history.md promises, on a machine with nothing else to do."""
+"""The median of twenty. 90 days within 50 ms is what docs/history.md says."""
 
 
 @pytest.fixture
@@ -93,7 +95,11 @@ async def test_the_first_page_of_a_long_history_comes_at_once(store: HistoryStor
         page = await store.read(ALICE, 0, END_MS, 1_000)
         took_s.append(time.monotonic() - began_s)
         assert len(page.points) == 1_000
-    assert sorted(took_s)[len(took_s) // 2] < FIRST_PAGE_S, took_s
+    median_s = statistics.median(took_s)
+    sys.stdout.write(
+        f"the first page of {FULL_DAYS} days: median {median_s * 1000:.1f} ms, worst {max(took_s) * 1000:.1f} ms\n"
+    )
+    assert median_s < FIRST_PAGE_S, took_s
 
 
 async def test_many_more_statements_than_the_window_holds_are_all_carried_out(store: HistoryStore) -> None:

@@ -38,7 +38,7 @@ JVM = (
     "--add-exports=java.base/jdk.internal.ref=ALL-UNNAMED",
 )
 
-_QUICK_TO_START = (*JVM, "-XX:TieredStopAtLevel=1")
+QUICK_TO_START = (*JVM, "-XX:TieredStopAtLevel=1")
 
 # Everything that a node needs to be told; its folders follow from cassandra.storagedir. What it has answered is on its
 # disk (`batch`): with the default, a node that is killed loses its last 10 to 80 ms, and tests count rows.
@@ -92,7 +92,7 @@ class CassandraNode:
     """
 
     def __init__(
-        self, place: Place | None = None, jvm: Sequence[str] = _QUICK_TO_START, yaml: Mapping[str, str] | None = None
+        self, place: Place | None = None, jvm: Sequence[str] = QUICK_TO_START, yaml: Mapping[str, str] | None = None
     ):
         """Prepare a node at ``place``, or one alone; ``yaml`` is added to its settings. Nothing runs yet."""
         self._place = place if place is not None else free_places(1)[0]

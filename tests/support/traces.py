@@ -21,18 +21,23 @@ WITHIN_S = 30.0
 
 async def erased(stack: Stack, person: Person) -> None:
     """Wait until nothing is left to be deleted of ``person``."""
+    await eventually(lambda: is_erased(stack, person), WITHIN_S)
+
+
+async def is_erased(stack: Stack, person: Person) -> bool:
+    """Whether nothing is left to be deleted of ``person``."""
 
     def check() -> bool:
         with closing(sqlite3.connect(stack.data_dir / "users.sqlite")) as database:
             query = "SELECT count(*) FROM erasures WHERE user_id = ?"
             return bool(database.execute(query, (person.user_id,)).fetchone()[0] == 0)
 
-    await eventually(lambda: asyncio.to_thread(check), WITHIN_S)
+    return await asyncio.to_thread(check)
 
 
 async def nothing_is_left(stack: Stack, probe: HistoryProbe, person: Person) -> None:
     """Look at every row and key of every store."""
-    assert await asyncio.to_thread(probe.count, person.user_id) == 0
+    assert await asyncio.to_thread(probe.mentions, person.user_id) == []
     assert await asyncio.to_thread(_mentions, stack, person) == []
     for url in (stack.cache_url, *stack.shard_urls.values()):
         client: Redis = Redis.from_url(url)
