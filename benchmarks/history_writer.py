@@ -46,6 +46,8 @@ WINDOW = 256
 CHUNK = 2_000
 STREAMS = 4
 LONGEST_S = 300.0
+AS_BY_DEFAULT = {"commitlog_sync": "periodic", "commitlog_sync_period": "10000ms"}
+"""Cassandra's own settings. Tests, which count rows after a death, have the node wait for its disk."""
 INSERT = (
     "INSERT INTO {keyspace}.history (user_id, day, recorded_at, fix) VALUES (?, ?, ?, ?) USING TIMESTAMP ? AND TTL ?"
 )
@@ -197,7 +199,7 @@ def _bare_process(url: str, rows: int, rows_per_statement: int) -> Measured:
 async def compare(rows: int, rounds: int, directory: str, say: Callable[[str], None]) -> dict[str, list[Measured]]:
     """Measure everything ``rounds`` times on a warm node."""
     # The whole compiler, as in production; the tests make do with half of it to start sooner.
-    with closing(CassandraNode(jvm=JVM)) as node, closing(ValkeyServer()) as valkey:
+    with closing(CassandraNode(jvm=JVM, yaml=AS_BY_DEFAULT)) as node, closing(ValkeyServer()) as valkey:
         node.start()
         valkey.start()
         url = node.fresh_url()

@@ -94,7 +94,7 @@ class CassandraNode:
     def __init__(
         self, place: Place | None = None, jvm: Sequence[str] = QUICK_TO_START, yaml: Mapping[str, str] | None = None
     ):
-        """Prepare a node at ``place``, or one alone; ``yaml`` is added to its settings. Nothing runs yet."""
+        """Prepare a node at ``place``, or one alone; ``yaml`` is set besides, or otherwise. Nothing runs yet."""
         self._place = place if place is not None else free_places(1)[0]
         self._jvm = jvm
         self._directory = Path(tempfile.mkdtemp(prefix="nearby-cassandra-", dir="/tmp"))
@@ -104,8 +104,10 @@ class CassandraNode:
         settings = _YAML.format(
             token=at.token, host=at.host, storage_port=at.storage_port, native_port=at.native_port, seeds=at.seeds
         )
-        extra = "".join(f"{name}: {value}\n" for name, value in (yaml or {}).items())
-        (self._directory / "cassandra.yaml").write_text(settings + extra)
+        own = yaml or {}
+        kept = [line for line in settings.splitlines() if line.partition(":")[0] not in own]
+        lines = [*kept, *(f"{name}: {value}" for name, value in own.items())]
+        (self._directory / "cassandra.yaml").write_text("\n".join(lines))
         (self._directory / "logback.xml").write_text(_LOGBACK)
 
     @property
