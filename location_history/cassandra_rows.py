@@ -118,6 +118,10 @@ def _row(key: tuple[bytes, bytes], point: HistoryPoint, retention_ms: int, now_m
 
 def _fix(point: HistoryPoint) -> bytes:
     at = point.location
+    if at.accuracy_m is not None and at.speed_mps is not None and at.heading_deg is not None:  # as most phones send
+        return _FIX[7].pack(
+            8, at.lat_deg, 8, at.lon_deg, 8, at.accuracy_m, 8, at.speed_mps, 8, at.heading_deg, 1, point.flagged
+        )
     known = 0
     fields: list[float] = [8, at.lat_deg, 8, at.lon_deg]
     for flag, value in ((_ACCURACY, at.accuracy_m), (_SPEED, at.speed_mps), (_HEADING, at.heading_deg)):

@@ -18,7 +18,8 @@ import struct
 import uuid
 import zlib
 from collections.abc import Sequence
-from typing import NamedTuple
+
+import msgspec
 
 from nearby.errors import RecordError
 from nearby.model import HistoryPoint, UserId
@@ -34,7 +35,7 @@ RawEntry = tuple[bytes, Sequence[bytes] | None]
 """An entry as the server gives it: its id and its fields, name, value, …; ``None`` if it was trimmed meanwhile."""
 
 
-class StreamEntry(NamedTuple):
+class StreamEntry(msgspec.Struct, frozen=True, gc=False):
     """One point that waits to be stored, under its id in the stream."""
 
     entry_id: bytes

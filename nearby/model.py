@@ -36,8 +36,7 @@ class GoneReason(enum.Enum):
     REMOVED = "removed"
 
 
-@dataclass(frozen=True, slots=True)
-class Location:
+class Location(msgspec.Struct, frozen=True, gc=False):
     """One fix of one device.
 
     Angles are degrees on WGS 84, lengths metres, instants milliseconds since the Unix epoch.
@@ -52,8 +51,7 @@ class Location:
     heading_deg: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class HistoryPoint:
+class HistoryPoint(msgspec.Struct, frozen=True, gc=False):
     """One accepted fix on its way into the history.
 
     ``flagged`` marks a fix that is kept but was never shown to friends (accuracy or jump, protocol §4).

@@ -9,9 +9,9 @@ import sys
 import time
 import uuid
 from collections.abc import AsyncIterator
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from location_history.cassandra import CassandraHistoryStore, open_cassandra
 from location_history.cassandra_rows import DAY_MS
