@@ -11,6 +11,7 @@ from fastapi import APIRouter, Query, Response
 
 from api.auth import Caller
 from api.cursors import IdPosition, decode_cursor, encode_cursor
+from api.plain_reads import PlainRead
 from api.problems import documented
 from api.schemas import FriendPageBody, user_id_of
 from api.services import ServicesDep
@@ -19,7 +20,7 @@ from social_graph.friendships import Friend
 
 _encoder = msgspec.json.Encoder()
 
-router = APIRouter(prefix="/v1/friends", tags=["friends"])
+router = APIRouter(prefix="/v1/friends", tags=["friends"], route_class=PlainRead)
 
 
 class _Page(msgspec.Struct):
