@@ -69,7 +69,7 @@ class HistoryPoint:
     accepted_at_ms: int = 0
 
 
-class FriendEdge(msgspec.Struct, frozen=True, omit_defaults=True):
+class FriendEdge(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One friend as a gateway needs to know them.
 
     ``sharing`` is the friend's own switch for everyone (``/v1/me/sharing``) and ``limits`` the rest of what they say

@@ -14,7 +14,7 @@ their rows, and only transactions that append to the feed wait for each other.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -26,6 +26,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from nearby.errors import NotFound, StoreUnavailable
 from social_graph import postgresql, sqlite
+from social_graph.postgresql import Rows
 from social_graph.questions import Question
 
 POOL_SIZE = 8
@@ -77,7 +78,7 @@ class Database:
         rows = await self.rows(query)
         return rows[0][0] if rows else None
 
-    async def ask(self, question: Question, **values: object) -> Sequence[Sequence[Any]]:
+    async def ask(self, question: Question, **values: object) -> Rows:
         """Return all rows of ``question`` with its parameters as in ``values``, each in the order of its columns.
 
         Cheaper than :meth:`rows` by far.
@@ -90,6 +91,19 @@ class Database:
                 return await postgresql.fetch(self._single, question.sql, question.arguments(values))
             async with self._single.connect() as connection:
                 return (await connection.execute(question.sqlite, values)).all()
+
+    async def ask_together(self, *asked: tuple[Question, Mapping[str, object]]) -> list[Rows]:
+        """Return what :meth:`ask` returns of each question with its values, all as of one instant.
+
+        Raises:
+            StoreUnavailable: the database failed.
+        """
+        with failures_told():
+            if self._single.dialect.name == postgresql.SCHEME:
+                reads = [(question.sql, question.arguments(values)) for question, values in asked]
+                return await postgresql.fetch_snapshot(self._single, reads)
+            async with self._snapshots.begin() as connection:
+                return [(await connection.execute(question.sqlite, values)).all() for question, values in asked]
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:

@@ -6,7 +6,8 @@ its process has forgotten; ours end the wait for a server that says nothing at a
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
@@ -16,6 +17,9 @@ from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi, PGD
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 SCHEME = "postgresql"
+
+Rows = Sequence[Sequence[Any]]
+"""Rows of an answer, each in the order of the question's columns."""
 
 FAILURES: tuple[type[Exception], ...] = (asyncpg.PostgresError, asyncpg.InterfaceError, AsyncAdapt_asyncpg_dbapi.Error)
 """What the driver raises where SQLAlchemy does not translate: while it connects, and from :func:`fetch`."""
@@ -92,15 +96,29 @@ def compiled(statement: Select[*tuple[Any, ...]]) -> tuple[str, Sequence[str], M
     return made.string, made.positiontup or (), literals
 
 
-async def fetch(engine: AsyncEngine, sql: str, arguments: Sequence[object]) -> Sequence[Sequence[Any]]:
+async def fetch(engine: AsyncEngine, sql: str, arguments: Sequence[object]) -> Rows:
     """Return the rows of a single read, asked on a connection of ``engine`` past SQLAlchemy, which costs a fifth.
 
     It is a transaction by itself, in one round trip; the driver prepares each ``sql`` once for each connection.
     """
+    async with _driver_of(engine) as driver:
+        rows: Rows = await driver.fetch(sql, *arguments)
+        return rows
+
+
+async def fetch_snapshot(engine: AsyncEngine, reads: Sequence[tuple[str, Sequence[object]]]) -> list[Rows]:
+    """Return the rows of each read as :func:`fetch` does, all as of one instant."""
+    async with _driver_of(engine) as driver, driver.transaction(isolation="repeatable_read", readonly=True):
+        return [await driver.fetch(sql, *arguments) for sql, arguments in reads]
+
+
+@asynccontextmanager
+async def _driver_of(engine: AsyncEngine) -> AsyncIterator[asyncpg.Connection]:
+    """Yield the driver's own connection out of the pool of ``engine``."""
     pooled = await _open_connection(engine)
     driver: asyncpg.Connection = pooled.driver_connection
     try:
-        rows: Sequence[Sequence[Any]] = await driver.fetch(sql, *arguments)
+        yield driver
     except BaseException as error:
         if isinstance(error, asyncpg.PostgresError) and not driver.is_closed():
             pooled.close()
@@ -109,7 +127,6 @@ async def fetch(engine: AsyncEngine, sql: str, arguments: Sequence[object]) -> S
             pooled.invalidate()
         raise
     pooled.close()
-    return rows
 
 
 async def _open_connection(engine: AsyncEngine) -> PoolProxiedConnection:

@@ -163,6 +163,38 @@ async def test_a_question_is_answered_alike_by_both_databases(graph: SocialGraph
         assert list(await database.ask(NAMED, said="a", asked=[])) == []
 
 
+async def test_questions_asked_together_are_answered_as_of_one_instant(graph: SocialGraph, database_url: str) -> None:
+    ann = await person(graph, "ann")
+    async with open_database(database_url) as database:
+        named = NAMED, {"said": "a", "asked": [ann]}
+
+        async def renamed() -> None:
+            for number in range(20):
+                async with database.write() as connection:
+                    # One transaction: whoever sees the one without the other has looked at two states.
+                    await connection.execute(insert(changes).values(sequence=number + 1, payload="{}", created_ms=1))
+                    await connection.execute(update(users).where(users.c.id == ann).values(handle=f"ann_{number + 1}"))
+
+        async def consistent() -> None:
+            for _ in range(40):
+                [[(count,)], [(handle, *_)], [(again,)]] = await database.ask_together(
+                    (COUNTED, {}), named, (COUNTED, {})
+                )
+                assert handle == (f"ann_{count}" if count else "ann")
+                assert again == count
+
+        await asyncio.gather(renamed(), consistent(), consistent())
+
+
+async def test_a_failure_among_questions_asked_together_leaves_the_pool_whole(postgresql_url: str) -> None:
+    async with open_database(postgresql_url, pool_size=1, timeout_s=0.2) as database:
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable, match="social_graph"):
+                await database.ask_together((COUNTED, {}), (SLEEPING, {}))
+            async with database.write() as connection:
+                assert await connection.scalar(COUNT) == 0
+
+
 async def test_a_question_sees_what_was_committed_before_and_nothing_else(database_url: str) -> None:
     async with open_database(database_url) as database:
         async with database.write() as writing:
