@@ -69,6 +69,7 @@ class HistoryPoint:
     accepted_at_ms: int = 0
 
 
+# Without gc: there are millions, and nothing that one refers to can refer back to it.
 class FriendEdge(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One friend as a gateway needs to know them.
 
