@@ -13,8 +13,9 @@ the clients share the others. The rounds follow each other:
   requests at once
 
 Clients share cores with PostgreSQL, so what they cost is counted against the API's rate, never for it. They speak HTTP
-over plain sockets: a page costs its client a fifth of what it costs the API. ``CPU`` is what one operation costs the
-API's process, or the bare driver's; beside other load it tells more than the rate does. ``load`` is the machine's
+over plain sockets: a page costs its client an eighth of what it costs the API. ``CPU`` is what one operation costs the
+API's process, or the bare driver's; beside other load it tells more than the rate does. Of ``reconnect`` the time is
+that of all users together. ``load`` is the machine's
 average over the last minute, this benchmark included.
 """
 
@@ -274,13 +275,13 @@ def main() -> int:
     options = parser.parse_args()
     found = uvloop.run(measure(options.seconds, options.rounds))
     print(f"load {os.getloadavg()[0]:.1f}")
-    print(f"{'':16}{'per second':>12}{'p50 ms':>9}{'p99 ms':>9}{'CPU us':>9}   each round")
+    print(f"{'':16}{'per second':>12}{'p50 ms':>9}{'p99 ms':>9}{'CPU us':>9}   each round (p99 ms)")
     for name, measured in found.items():
         lists = LISTS_PER_REQUEST if name.endswith("batch") else 1
         rates = [one.per_s * lists for one in measured]
         middle = [statistics.median(values) for values in zip(*((m.p50_ms, m.p99_ms) for m in measured), strict=True)]
         cpu_us = statistics.median(one.cpu_us / lists for one in measured)
-        shown = " ".join(f"{rate:,.0f}" for rate in rates)
+        shown = " ".join(f"{rate:,.0f} ({one.p99_ms:.0f})" for rate, one in zip(rates, measured, strict=True))
         print(f"{name:16}{statistics.median(rates):12,.0f}{middle[0]:9.1f}{middle[1]:9.1f}{cpu_us:9.0f}   {shown}")
     return 0
 

@@ -132,10 +132,9 @@ _PAGE = Question(
 
 
 def _friend_of(row: Sequence[Any], now_ms: int) -> Friend:
-    user_id, handle, display_name, since_ms, *rule = row
-    standing, meanwhile, *_ = rule
+    user_id, handle, display_name, since_ms, standing, meanwhile, until_ms, openly = row
     # Most rules just stand, and there are many in a list.
-    label = standing if meanwhile is None else rule_in(*rule).at(now_ms).label
+    label = standing if meanwhile is None else rule_in(standing, meanwhile, until_ms, openly).at(now_ms).label
     return Friend(user_id, handle, display_name, since_ms, label)
 
 

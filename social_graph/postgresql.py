@@ -6,8 +6,7 @@ its process has forgotten; ours end the wait for a server that says nothing at a
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import asyncpg
@@ -101,32 +100,36 @@ async def fetch(engine: AsyncEngine, sql: str, arguments: Sequence[object]) -> R
 
     It is a transaction by itself, in one round trip; the driver prepares each ``sql`` once for each connection.
     """
-    async with _driver_of(engine) as driver:
+    async with _DriverOf(engine) as driver:
         rows: Rows = await driver.fetch(sql, *arguments)
         return rows
 
 
 async def fetch_snapshot(engine: AsyncEngine, reads: Sequence[tuple[str, Sequence[object]]]) -> list[Rows]:
     """Return the rows of each read as :func:`fetch` does, all as of one instant."""
-    async with _driver_of(engine) as driver, driver.transaction(isolation="repeatable_read", readonly=True):
+    async with _DriverOf(engine) as driver, driver.transaction(isolation="repeatable_read", readonly=True):
         return [await driver.fetch(sql, *arguments) for sql, arguments in reads]
 
 
-@asynccontextmanager
-async def _driver_of(engine: AsyncEngine) -> AsyncIterator[asyncpg.Connection]:
-    """Yield the driver's own connection out of the pool of ``engine``."""
-    pooled = await _open_connection(engine)
-    driver: asyncpg.Connection = pooled.driver_connection
-    try:
-        yield driver
-    except BaseException as error:
-        if isinstance(error, asyncpg.PostgresError) and not driver.is_closed():
-            pooled.close()
+class _DriverOf:
+    """The driver's own connection out of the pool of an engine, for the length of a context."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._pooled: PoolProxiedConnection
+
+    async def __aenter__(self) -> asyncpg.Connection:
+        self._pooled = await _open_connection(self._engine)
+        return self._pooled.driver_connection
+
+    async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
+        answered = error is None or isinstance(error, asyncpg.PostgresError)
+        driver: asyncpg.Connection = self._pooled.driver_connection
+        if answered and not driver.is_closed():
+            self._pooled.close()
         else:
             # Nobody knows what is still under way on it.
-            pooled.invalidate()
-        raise
-    pooled.close()
+            self._pooled.invalidate()
 
 
 async def _open_connection(engine: AsyncEngine) -> PoolProxiedConnection:

@@ -224,10 +224,10 @@ async def test_a_question_that_takes_too_long_is_ended_and_leaves_the_pool_whole
 
 async def test_a_question_that_nobody_waits_for_any_more_leaves_the_pool_whole(postgresql_url: str) -> None:
     async with open_database(postgresql_url, pool_size=1) as database:
-        for _ in range(2):
+        for asking in (database.ask(SLEEPING), database.ask_together((COUNTED, {}), (SLEEPING, {}))):
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.1):
-                    await database.ask(SLEEPING)
+                    await asking
             assert (await database.ask(COUNTED))[0][0] == 0
 
 
