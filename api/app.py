@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import time
@@ -93,6 +94,9 @@ async def main(environ: Mapping[str, str]) -> None:
         member = partial(_member, router, public_url, admin_url, internal_url)
         registration = await parts.enter_async_context(discovery.register(member()))
         await parts.enter_async_context(_running(Announcement(registration, member, router.progressed).run()))
+        # What has been built stays; no later collection needs to look at it.
+        gc.collect()
+        gc.freeze()
         readiness.reason = None
         await stop.wait()
         readiness.reason = "stopping"

@@ -34,9 +34,10 @@ from api.routes import (
 from api.services import Services
 from nearby import __version__
 
+# Routes are tried in this order: what is asked most often comes first.
 ROUTE_MODULES = (
-    *(root, users, tokens, me, friend_requests, invites, invitations),
-    *(friends, blocks, sharing, circles, nearby, gateway),
+    *(friends, root, users, tokens, me, friend_requests, invites, invitations),
+    *(blocks, sharing, circles, nearby, gateway),
     *(locations, history, history_settings, exports, friend_history),
 )
 

@@ -128,9 +128,9 @@ class FriendBody(PersonBody):
         """Return ``friend`` as a body."""
         # What comes from our own database needs no validation, which costs more than reading it.
         return cls.model_construct(
-            user_id=friend.person.user_id,
-            handle=friend.person.handle,
-            display_name=friend.person.display_name,
+            user_id=friend.user_id,
+            handle=friend.handle,
+            display_name=friend.display_name,
             since_ms=friend.since_ms,
             sharing=friend.sharing,
         )

@@ -65,6 +65,8 @@ async def serve(app: ASGIApp, host: str, port: int) -> AsyncIterator[str]:
         log_config=None,
         lifespan="off",
         server_header=False,
+        # Who sends a request is what http_port.addresses says: only the proxies in our settings are believed.
+        proxy_headers=False,
         timeout_graceful_shutdown=STOP_TIMEOUT_S,
         ws="none",
     )

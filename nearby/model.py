@@ -67,7 +67,8 @@ class HistoryPoint(msgspec.Struct, frozen=True, gc=False):
     accepted_at_ms: int = 0
 
 
-class FriendEdge(msgspec.Struct, frozen=True, omit_defaults=True):
+# Without gc: there are millions, and nothing that one refers to can refer back to it.
+class FriendEdge(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One friend as a gateway needs to know them.
 
     ``sharing`` is the friend's own switch for everyone (``/v1/me/sharing``) and ``limits`` the rest of what they say

@@ -53,11 +53,6 @@ async def append_all(connection: AsyncConnection, added: Sequence[C], now_ms: in
     ]
 
 
-async def latest(connection: AsyncConnection) -> int:
-    """Return the newest row of the feed as this transaction sees it; 0 if there never was one."""
-    return int((await connection.execute(select(feed_head.c.sequence))).scalar_one())
-
-
 @dataclass(frozen=True, slots=True)
 class FeedPart:
     """Changes in order, the newest sequence there is, and the newest one that is no longer kept (0: all are)."""

@@ -18,12 +18,15 @@ from social_graph.database import Database
 from social_graph.gathering import Gathering
 from social_graph.locks import hold
 from social_graph.passwords import NO_PASSWORD, Passwords
+from social_graph.questions import Question
 from social_graph.refresh_tokens import Grant, end_families, start_family
 from social_graph.schema import users
 from social_graph.users import Person, find_person, is_handle
 
 _NEVER_MS = MAX_SEQ
 """From when on the tokens of somebody who is banned are good."""
+
+_VALID_FROM = Question(lambda among: select(users.c.id, users.c.tokens_valid_from_ms).where(among(users.c.id, "asked")))
 
 
 class Credentials:
@@ -171,8 +174,8 @@ class Credentials:
         await self._valid_from.run()
 
     async def _fetch_valid_from(self, user_ids: Sequence[UserId]) -> Mapping[UserId, int]:
-        query = select(users.c.id, users.c.tokens_valid_from_ms).where(self._database.among(users.c.id, user_ids))
-        return {UserId(row.id): row.tokens_valid_from_ms for row in await self._database.rows(query)}
+        rows = await self._database.ask(_VALID_FROM, asked=user_ids)
+        return {UserId(row[0]): row[1] for row in rows}
 
 
 async def _set_valid_from(connection: AsyncConnection, user_id: UserId, valid_from_ms: int) -> None:

@@ -26,6 +26,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from nearby.errors import NotFound, StoreUnavailable
 from social_graph import postgresql, sqlite
+from social_graph.postgresql import Rows
+from social_graph.questions import Question
 
 POOL_SIZE = 8
 TIMEOUT_S = 5.0
@@ -57,26 +59,51 @@ class Database:
             async with self._snapshots.begin() as connection:
                 yield connection
 
-    async def rows(
-        self, query: Executable, values: Mapping[str, object] | None = None
-    ) -> Sequence[Row[*tuple[Any, ...]]]:
-        """Return all rows of a single query, its parameters bound to ``values``: cheaper than a transaction.
+    async def rows(self, query: Executable) -> Sequence[Row[*tuple[Any, ...]]]:
+        """Return all rows of a single query: cheaper than a transaction.
 
         Raises:
             StoreUnavailable: the database failed.
         """
         with failures_told():
             async with self._single.connect() as connection:
-                return (await connection.execute(query, values)).all()
+                return (await connection.execute(query)).all()
 
-    async def scalar(self, query: Executable, values: Mapping[str, object] | None = None) -> Any:
+    async def scalar(self, query: Executable) -> Any:
         """Return the first value of the first row of a single query, ``None`` if there is none.
 
         Raises:
             StoreUnavailable: the database failed.
         """
-        rows = await self.rows(query, values)
+        rows = await self.rows(query)
         return rows[0][0] if rows else None
+
+    async def ask(self, question: Question, **values: object) -> Rows:
+        """Return all rows of ``question`` with its parameters as in ``values``, each in the order of its columns.
+
+        Cheaper than :meth:`rows` by far.
+
+        Raises:
+            StoreUnavailable: the database failed.
+        """
+        with failures_told():
+            if self._single.dialect.name == postgresql.SCHEME:
+                return await postgresql.fetch(self._single, question.sql, question.arguments(values))
+            async with self._single.connect() as connection:
+                return (await connection.execute(question.sqlite, values)).all()
+
+    async def ask_together(self, *asked: tuple[Question, Mapping[str, object]]) -> list[Rows]:
+        """Return what :meth:`ask` returns of each question with its values, all as of one instant.
+
+        Raises:
+            StoreUnavailable: the database failed.
+        """
+        with failures_told():
+            if self._single.dialect.name == postgresql.SCHEME:
+                reads = [(question.sql, question.arguments(values)) for question, values in asked]
+                return await postgresql.fetch_snapshot(self._single, reads)
+            async with self._snapshots.begin() as connection:
+                return [(await connection.execute(question.sqlite, values)).all() for question, values in asked]
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
@@ -95,10 +122,6 @@ class Database:
             finally:
                 self._turns.release()
 
-    def among(self, column: ColumnElement[str], values: Sequence[str]) -> ColumnElement[bool]:
-        """Return the condition of :func:`among` for a query of this database."""
-        return _among(self._single.dialect.name, column, values)
-
     async def aclose(self) -> None:
         """Close every connection. Idempotent."""
         await self._snapshots.dispose()
@@ -106,11 +129,7 @@ class Database:
 
 def among(connection: AsyncConnection, column: ColumnElement[str], values: Sequence[str]) -> ColumnElement[bool]:
     """Return the condition that ``column`` is one of ``values``, however many, as one statement to plan and keep."""
-    return _among(connection.dialect.name, column, values)
-
-
-def _among(dialect: str, column: ColumnElement[str], values: Sequence[str]) -> ColumnElement[bool]:
-    if dialect == postgresql.SCHEME:
+    if connection.dialect.name == postgresql.SCHEME:
         return column == any_(literal(list(values), ARRAY(String())))
     return column.in_(values)
 
@@ -136,6 +155,8 @@ def failures_told() -> Iterator[None]:
             raise
         raise _unavailable(error) from error
     except _FAILURES as error:
+        if postgresql.is_mistake(error):
+            raise
         raise _unavailable(error) from error
 
 

@@ -6,15 +6,15 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Row, select
+from sqlalchemy import select
 
 from nearby.model import FriendEdge, FriendList, UserId
 from nearby.ports import Clock
-from social_graph.changes import latest
-from social_graph.database import Database, among
+from social_graph.database import Database
 from social_graph.plans import plan_in
+from social_graph.questions import Question
 from social_graph.rights_schema import history_settings
-from social_graph.schema import friendships, users
+from social_graph.schema import feed_head, friendships, users
 from social_graph.sharing import LIMIT_COLUMNS, said_of
 
 MAX_USERS = 1000
@@ -23,9 +23,18 @@ MAX_USERS = 1000
 _SAID = (users.c.switch_sequence, *LIMIT_COLUMNS)
 # Not a join, which PostgreSQL may carry out by reading the whole table.
 _RETENTION = select(history_settings.c.retention_s).where(history_settings.c.user_id == users.c.id).scalar_subquery()
-_OWNERS = select(users.c.id, users.c.tokens_valid_from_ms, _RETENTION.label("retention_s"), *_SAID)
-_EDGES = select(friendships.c.user_id, friendships.c.friend_id, friendships.c.shows, friendships.c.sees, *_SAID).join(
-    users, users.c.id == friendships.c.friend_id
+_LATEST = Question(lambda _: select(feed_head.c.sequence))
+_OWNERS = Question(
+    lambda among: select(users.c.id, users.c.tokens_valid_from_ms, _RETENTION, *LIMIT_COLUMNS).where(
+        among(users.c.id, "asked")
+    )
+)
+_EDGES = Question(
+    lambda among: (
+        select(friendships.c.user_id, friendships.c.friend_id, friendships.c.shows, friendships.c.sees, *_SAID)
+        .join(users, users.c.id == friendships.c.friend_id)
+        .where(among(friendships.c.user_id, "asked"))
+    )
 )
 
 
@@ -47,28 +56,22 @@ class FriendLists:
         """
         assert len(user_ids) <= MAX_USERS
         now_ms = self._clock()
-        async with self._database.read() as connection:
-            sequence = await latest(connection)
-            owners_query = _OWNERS.where(among(connection, users.c.id, user_ids))
-            owners = {row.id: row for row in await connection.execute(owners_query)}
-            edges_query = _EDGES.where(among(connection, friendships.c.user_id, user_ids))
-            edges: defaultdict[str, list[FriendEdge]] = defaultdict(list)
-            # Unpacking, because looking columns up by name takes longer than all the rest.
-            rows = await connection.execute(edges_query)
-            for owner_id, friend_id, shows, sees, sequence_of_switch, paused, until_ms, windows, zone in rows:
-                if paused or not (shows is sees is windows is None):
-                    said = said_of(paused, until_ms, windows, zone, now_ms=now_ms)
-                    plans = plan_in(shows), plan_in(sees)
-                    edge = FriendEdge(friend_id, said.sharing, sequence_of_switch, said.limits, *plans)
-                else:
-                    edge = FriendEdge(friend_id, True, sequence_of_switch)
-                edges[owner_id].append(edge)
-        return [
-            _list_of(owners[user_id], sequence, tuple(edges[user_id]), now_ms) if user_id in owners else None
-            for user_id in user_ids
-        ]
+        asked = {"asked": user_ids}
+        head, owners, edges = await self._database.ask_together((_LATEST, {}), (_OWNERS, asked), (_EDGES, asked))
+        friends: defaultdict[str, list[FriendEdge]] = defaultdict(list)
+        for owner_id, friend_id, shows, sees, sequence_of_switch, paused, until_ms, windows, zone in edges:
+            if paused or not (shows is sees is windows is None):
+                said = said_of(paused, until_ms, windows, zone, now_ms=now_ms)
+                plans = plan_in(shows), plan_in(sees)
+                edge = FriendEdge(friend_id, said.sharing, sequence_of_switch, said.limits, *plans)
+            else:
+                edge = FriendEdge(friend_id, True, sequence_of_switch)
+            friends[owner_id].append(edge)
+        lists = {owner[0]: _list_of(owner, head[0][0], tuple(friends[owner[0]]), now_ms) for owner in owners}
+        return [lists.get(user_id) for user_id in user_ids]
 
 
-def _list_of(row: Row[*tuple[Any, ...]], sequence: int, friends: tuple[FriendEdge, ...], now_ms: int) -> FriendList:
-    said = said_of(row.sharing_paused, row.sharing_paused_until_ms, row.sharing_windows, row.time_zone, now_ms=now_ms)
-    return FriendList(row.id, sequence, said.sharing, row.tokens_valid_from_ms, friends, row.retention_s, said.limits)
+def _list_of(owner: Sequence[Any], sequence: int, friends: tuple[FriendEdge, ...], now_ms: int) -> FriendList:
+    user_id, tokens_valid_from_ms, retention_s, *limits = owner
+    said = said_of(*limits, now_ms=now_ms)
+    return FriendList(user_id, sequence, said.sharing, tokens_valid_from_ms, friends, retention_s, said.limits)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BindParameter, Integer, Row, bindparam, delete, func, insert, select
+from sqlalchemy import BindParameter, Integer, bindparam, delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from nearby.changes import Change, FriendshipChanged
@@ -16,17 +17,16 @@ from nearby.sharing import Rule, plan_of
 from social_graph.changes import UNNUMBERED, append
 from social_graph.database import Database
 from social_graph.locks import hold
-from social_graph.plans import RULE_COLUMNS, announce_friendships, column_of, rule_of
+from social_graph.plans import RULE_COLUMNS, announce_friendships, column_of, rule_in
+from social_graph.questions import Question
 from social_graph.schema import friendships, users
 from social_graph.sharing import LIMIT_COLUMNS, Said, default_of, said_by, said_of
-from social_graph.users import PERSON_COLUMNS, Person, person_of
+from social_graph.users import PERSON_COLUMNS, Person
 
 
-@dataclass(frozen=True, slots=True)
-class Friend:
+class Friend(Person, frozen=True):
     """A friend of somebody: since when (Unix milliseconds), and how exactly that somebody lets them see."""
 
-    person: Person
     since_ms: int
     sharing: str
 
@@ -123,17 +123,22 @@ def _friends_of(user_id: UserId | BindParameter[str]) -> Any:
     )
 
 
-# Made once: making a statement takes longer than running it. Every id follows the empty one.
-_PAGE = (
-    _friends_of(bindparam("owner"))
-    .where(friendships.c.friend_id > bindparam("after"))
-    .order_by(friendships.c.friend_id)
-    .limit(bindparam("count", type_=Integer))
+# Every id follows the empty one.
+_PAGE = Question(
+    lambda _: (
+        _friends_of(bindparam("owner"))
+        .where(friendships.c.friend_id > bindparam("after"))
+        .order_by(friendships.c.friend_id)
+        .limit(bindparam("count", type_=Integer))
+    )
 )
 
 
-def _friend_of(row: Row[*tuple[Any, ...]], now_ms: int) -> Friend:
-    return Friend(person_of(row), row.since_ms, rule_of(row).at(now_ms).label)
+def _friend_of(row: Sequence[Any], now_ms: int) -> Friend:
+    user_id, handle, display_name, since_ms, standing, meanwhile, until_ms, openly = row
+    # Most rules just stand, and there are many in a list.
+    label = standing if meanwhile is None else rule_in(standing, meanwhile, until_ms, openly).at(now_ms).label
+    return Friend(user_id, handle, display_name, since_ms, label)
 
 
 class Friendships:
@@ -149,10 +154,10 @@ class Friendships:
         Raises:
             StoreUnavailable: the database failed.
         """
-        rows = await self._database.rows(_PAGE, {"owner": user_id, "after": after or "", "count": limit + 1})
+        rows = await self._database.ask(_PAGE, owner=user_id, after=after or "", count=limit + 1)
         now_ms = self._clock()
         friends = tuple(_friend_of(row, now_ms) for row in rows[:limit])
-        return FriendPage(friends, friends[-1].person.user_id if len(rows) > limit else None)
+        return FriendPage(friends, friends[-1].user_id if len(rows) > limit else None)
 
     async def friend_ids(self, user_id: UserId) -> list[UserId]:
         """Return the ids of every friend of ``user_id``.

@@ -32,8 +32,12 @@ RULE_COLUMNS = (
 
 def rule_of(row: Row[*tuple[Any, ...]]) -> Rule:
     """Return the rule in a row with the :data:`RULE_COLUMNS`."""
-    meanwhile = None if row.sharing_meanwhile is None else Tier.of(row.sharing_meanwhile)
-    return Rule(Tier.of(row.sharing), meanwhile, row.sharing_until_ms, row.sharing_openly)
+    return rule_in(row.sharing, row.sharing_meanwhile, row.sharing_until_ms, row.sharing_openly)
+
+
+def rule_in(standing: str, meanwhile: str | None, until_ms: int | None, openly: bool) -> Rule:
+    """Return the rule in the :data:`RULE_COLUMNS`."""
+    return Rule(Tier.of(standing), None if meanwhile is None else Tier.of(meanwhile), until_ms, openly)
 
 
 def column_of(plan: TierPlan) -> str | None:

@@ -7,7 +7,7 @@ import time
 from functools import partial
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy import URL, ColumnElement, Connection, Engine, bindparam, create_engine, event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 SCHEME = "sqlite"
@@ -82,6 +82,11 @@ def _switch_to_wal(timeout_s: float, connection: Any, _: Any) -> None:
 def _begin(connection: Connection) -> None:
     writes = connection.get_execution_options().get(_WRITE, False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def among_parameter(column: ColumnElement[str], name: str) -> ColumnElement[bool]:
+    """Return the condition that ``column`` is one of the values of parameter ``name``, a list."""
+    return column.in_(bindparam(name, expanding=True))
 
 
 def refers_to_nothing(error: BaseException | None) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import bindparam, func, select, update
 
 from nearby.model import UserId
 from nearby.ports import Clock
@@ -34,6 +34,26 @@ class ViewerPage:
 
     viewers: tuple[Viewer, ...]
     next_after: UserId | None
+
+
+# On PostgreSQL rows that another transaction holds are skipped. So two that note the same pairs, in whatever order,
+# neither wait for each other nor deadlock.
+_FREE = (
+    select(friendships.c.friend_id)
+    .where(
+        friendships.c.user_id == bindparam("owner"),
+        friendships.c.friend_id == bindparam("viewer"),
+        func.coalesce(friendships.c.seen_ms, 0) < bindparam("minute_ms"),
+    )
+    .with_for_update(skip_locked=True, key_share=True)
+    .correlate(None)
+    .scalar_subquery()
+)
+_NOTE = (
+    update(friendships)
+    .where(friendships.c.user_id == bindparam("owner"), friendships.c.friend_id == _FREE)
+    .values(seen_ms=bindparam("minute_ms"))
+)
 
 
 class Viewers:
@@ -77,18 +97,15 @@ class Viewers:
     async def note(self, pairs: Sequence[tuple[UserId, UserId]]) -> None:
         """Note of each pair of owner and viewer that the viewer has just received a location of the owner.
 
+        It waits for nobody: what somebody else is writing at that moment is left as it is, until the next time.
+
         Raises:
             StoreUnavailable: the database failed.
         """
         if not pairs:
             return
         now_ms = self._clock()
-        seen = (
-            update(friendships)
-            .where(friendships.c.user_id == bindparam("owner"), friendships.c.friend_id == bindparam("viewer"))
-            .values(seen_ms=now_ms - now_ms % MINUTE_MS)
-        )
-        # In one order everywhere, so that two calls never wait for each other.
-        rows = [{"owner": owner, "viewer": viewer} for owner, viewer in sorted(pairs)]
+        minute_ms = now_ms - now_ms % MINUTE_MS
+        rows = [{"owner": owner, "viewer": viewer, "minute_ms": minute_ms} for owner, viewer in pairs]
         async with self._database.write() as connection:
-            await connection.execute(seen, rows)
+            await connection.execute(_NOTE, rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 from uuid import UUID
 
@@ -10,17 +11,23 @@ from fastapi import APIRouter, Query, Response
 
 from api.auth import Caller
 from api.cursors import IdPosition, decode_cursor, encode_cursor
+from api.plain_reads import PlainRead
 from api.problems import documented
 from api.schemas import FriendPageBody, user_id_of
 from api.services import ServicesDep
 from nearby.model import UserId
-from social_graph.friendships import FriendPage
-
-Json = dict[str, object]
+from social_graph.friendships import Friend
 
 _encoder = msgspec.json.Encoder()
 
-router = APIRouter(prefix="/v1/friends", tags=["friends"])
+router = APIRouter(prefix="/v1/friends", tags=["friends"], route_class=PlainRead)
+
+
+class _Page(msgspec.Struct):
+    """A FriendPageBody, which pydantic would take longer to make than the database to find its friends."""
+
+    items: Sequence[Friend]
+    next_cursor: str | None
 
 
 @router.get("", responses=documented(401), response_model=FriendPageBody)
@@ -33,22 +40,8 @@ async def list_friends(
     """List my friends, ordered by user id."""
     after = None if cursor is None else UserId(decode_cursor(cursor, IdPosition))
     page = await services.graph.friendships.page(caller.user_id, limit, after)
-    return Response(_encoder.encode(_page_of(page)), media_type="application/json")
-
-
-def _page_of(page: FriendPage) -> Json:
-    """Return the fields of a FriendPageBody, which pydantic would take longer to make than the database to find."""
-    items = [
-        {
-            "user_id": friend.person.user_id,
-            "handle": friend.person.handle,
-            "display_name": friend.person.display_name,
-            "since_ms": friend.since_ms,
-            "sharing": friend.sharing,
-        }
-        for friend in page.friends
-    ]
-    return {"items": items, "next_cursor": None if page.next_after is None else encode_cursor(page.next_after)}
+    next_cursor = None if page.next_after is None else encode_cursor(page.next_after)
+    return Response(_encoder.encode(_Page(page.friends, next_cursor)), media_type="application/json")
 
 
 @router.delete("/{user_id}", status_code=204, responses=documented(401, 404))

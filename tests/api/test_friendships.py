@@ -76,6 +76,27 @@ async def test_a_page_of_friends_is_exactly_the_body_that_is_documented(stack: S
     assert FriendPageBody.model_validate_json(answer.content, extra="forbid").model_dump() == answer.json()
 
 
+async def test_friends_are_listed_alike_with_and_without_a_query(stack: Stack) -> None:
+    ann, bob = await stack.users("ann", "bob")
+    await stack.befriend(ann, bob)
+    plain, asked = await stack.get("/v1/friends", ann), await stack.get("/v1/friends?limit=50", ann)
+    assert (plain.status_code, plain.content) == (asked.status_code, asked.content)
+    assert plain.headers == asked.headers
+    assert plain.json()["items"] == [{**bob.person, "since_ms": stack.clock(), "sharing": "exact"}]
+
+
+@pytest.mark.parametrize("query", ["", "?limit=50"])
+async def test_friends_are_listed_to_nobody_without_a_good_token(stack: Stack, query: str) -> None:
+    ann = await stack.user("ann")
+    path = f"/v1/friends{query}"
+    for authorization in (None, "Bearer", "Bearer x", f"Basic {ann.access_token}", f"Bearer {ann.access_token}x"):
+        headers = {} if authorization is None else {"Authorization": authorization}
+        assert_problem(await stack.public.get(path, headers=headers), 401, "not_authenticated")
+    assert (await stack.get(path, ann)).status_code == 200
+    assert (await stack.delete("/v1/tokens", ann)).status_code == 204
+    assert_problem(await stack.get(path, ann), 401, "not_authenticated")
+
+
 async def test_crossing_requests_make_a_friendship(stack: Stack) -> None:
     ann, bob = await stack.users("ann", "bob")
     await stack.ask(ann, bob)

@@ -14,7 +14,7 @@ import httpx
 
 from discovery.connect import open_discovery
 from nearby.ports import MemberState, RingState
-from tests.api.api_process import START_TIMEOUT_S, environment, member_of_the_api
+from tests.api.api_process import START_TIMEOUT_S, environment, member_of_the_api, running_api
 from tests.api.stack import PASSWORD, SERVICE_TOKEN
 from tests.support.valkey import ValkeyServer
 
@@ -52,6 +52,15 @@ async def test_the_process_serves_three_ports_and_ends_in_order(
         async with asyncio.timeout(START_TIMEOUT_S):
             _, stderr = await process.communicate()
         assert (process.returncode, b"Traceback" in stderr) == (0, False), stderr.decode()
+
+
+async def test_the_address_that_a_client_claims_is_not_believed_even_on_this_machine(
+    tmp_path: Path, sqlite_url: str, valkey: ValkeyServer
+) -> None:
+    settings = {"NEARBY_ANONYMOUS_PER_MINUTE": "1"}
+    async with running_api(tmp_path, sqlite_url, valkey, settings) as api, httpx.AsyncClient() as client:
+        answers = [await client.get(api.url, headers={"X-Forwarded-For": f"192.0.2.{n}"}) for n in (1, 2)]
+    assert [answer.status_code for answer in answers] == [200, 429]
 
 
 async def test_a_missing_setting_is_told_in_one_line(tmp_path: Path, sqlite_url: str, valkey: ValkeyServer) -> None:

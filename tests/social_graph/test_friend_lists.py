@@ -3,14 +3,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import event
-from sqlalchemy.engine import Engine
 
 from nearby.model import FriendEdge, FriendList, UserId
 from nearby.sharing import Limits
+from social_graph.database import open_database
+from social_graph.friend_lists import FriendLists
 from social_graph.graph import SocialGraph
 from tests.social_graph.clock import NOW_MS, HeldClock
 from tests.social_graph.people import befriend, person
+from tests.social_graph.statements import recorded
 
 NOBODY = UserId("00000000-0000-4000-8000-000000000000")
 
@@ -55,21 +56,13 @@ async def test_a_list_has_nobody_removed_and_a_later_position(graph: SocialGraph
     assert await _list(graph, ann) == FriendList(ann, change.sequence, True, 0, ())
 
 
-async def test_any_number_of_lists_takes_three_queries(graph: SocialGraph) -> None:
+async def test_any_number_of_lists_takes_three_queries(graph: SocialGraph, database_url: str, clock: HeldClock) -> None:
     people = [await person(graph, f"user_{number}") for number in range(4)]
     for other in people[1:]:
         await befriend(graph, people[0], other)
-    statements: list[str] = []
-
-    def record(_: object, __: object, statement: str, *___: object) -> None:
-        statements.append(statement)
-
-    event.listen(Engine, "before_cursor_execute", record)
-    try:
-        await graph.friend_lists.read([*people, *(UserId(f"{number:036}") for number in range(996))])
-    finally:
-        event.remove(Engine, "before_cursor_execute", record)
-    assert len([statement for statement in statements if statement.startswith("SELECT")]) == 3
+    async with open_database(database_url, pool_size=1) as database, recorded(database) as asked:
+        await FriendLists(database, clock).read([*people, *(UserId(f"{number:036}") for number in range(996))])
+    assert len(asked) == 3
 
 
 async def test_more_lists_than_allowed_are_a_mistake_of_ours(graph: SocialGraph) -> None:

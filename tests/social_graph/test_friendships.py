@@ -29,7 +29,7 @@ async def test_a_request_alone_makes_no_friendship(graph: SocialGraph) -> None:
 async def test_acceptance_makes_a_friendship_of_both_sides_and_enters_the_feed(graph: SocialGraph) -> None:
     ann, bob = await person(graph, "ann"), await person(graph, "bob")
     befriended = await befriend(graph, ann, bob)
-    assert befriended.friend.person.user_id == ann
+    assert befriended.friend.user_id == ann
     assert (befriended.friend.since_ms, befriended.friend.sharing) == (NOW_MS, "exact")
     assert befriended.changes == [FriendshipChanged(1, bob, ann, True, True, True)]
     assert await graph.changes.changes_after(0, 10) == befriended.changes
@@ -75,7 +75,7 @@ async def test_crossing_requests_make_a_friendship_and_leave_no_request(graph: S
     await ask(graph, ann, bob)
     outcome = await graph.requests.send(bob, ann)
     assert isinstance(outcome, Befriended)
-    assert outcome.friend.person.user_id == ann
+    assert outcome.friend.user_id == ann
     assert await _friends(graph, ann) == {bob}
     for user_id in (ann, bob):
         for direction in ("incoming", "outgoing"):
@@ -147,7 +147,7 @@ async def test_pages_of_friends_together_are_all_of_them_once(graph: SocialGraph
     for size in (2, 2, 1):
         page = await graph.friendships.page(ann, 2, after)
         assert len(page.friends) == size
-        found += [friend.person.user_id for friend in page.friends]
+        found += [friend.user_id for friend in page.friends]
         after = page.next_after
     assert after is None
     assert found == sorted(others)

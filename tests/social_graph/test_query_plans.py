@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
-from sqlalchemy import event, text
-from sqlalchemy.engine import Connection, Engine
+from sqlalchemy import text
 
 from nearby.model import UserId
 from social_graph.database import open_database
 from social_graph.friend_lists import FriendLists
 from tests.social_graph import raw
 from tests.social_graph.clock import HeldClock
+from tests.social_graph.statements import recorded
 
 USERS = 6_000
 FRIENDS = 5_000
@@ -46,25 +45,16 @@ def _scans(plan: dict[str, Any]) -> list[str]:
 
 
 async def test_friend_lists_are_read_by_primary_key(filled_url: str, clock: HeldClock) -> None:
-    asked: list[tuple[str, Any]] = []
-
-    def record(_: Connection, __: object, statement: str, parameters: Any, *___: object) -> None:
-        if statement.startswith("SELECT"):
-            asked.append((statement, parameters))
-
-    async with open_database(filled_url, timeout_s=60) as database:
-        event.listen(Engine, "before_cursor_execute", record)
-        try:
+    async with open_database(filled_url, pool_size=1, timeout_s=60) as database:
+        async with recorded(database) as asked:
             await FriendLists(database, clock).read([raw.user_id(str(number)) for number in range(2, 22)])
-        finally:
-            event.remove(Engine, "before_cursor_execute", record)
         assert len(asked) == 3
         async with database.read() as connection:
+            driver: Any = (await connection.get_raw_connection()).driver_connection
             plans = []
-            for statement, parameters in asked:
-                rows = await connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {statement}", parameters)
-                found = rows.scalar_one()
-                plans.append((json.loads(found) if isinstance(found, str) else found)[0]["Plan"])
+            for statement, arguments in asked:
+                found = await driver.fetchval(f"EXPLAIN (FORMAT JSON) {statement}", *arguments)
+                plans.append(found[0]["Plan"])
     head, owners, edges = (_scans(plan) for plan in plans)
     assert head == ["Seq Scan on feed_head"], "one row"
     assert "by pk_users" in owners
@@ -74,22 +64,13 @@ async def test_friend_lists_are_read_by_primary_key(filled_url: str, clock: Held
 
 
 async def test_five_thousand_friends_are_read_in_one_query(filled_url: str, clock: HeldClock) -> None:
-    statements: list[str] = []
-
-    def record(_: Connection, __: object, statement: str, *___: object) -> None:
-        statements.append(statement)
-
-    async with open_database(filled_url, timeout_s=60) as database:
-        event.listen(Engine, "before_cursor_execute", record)
-        try:
-            (popular,) = await FriendLists(database, clock).read([POPULAR])
-        finally:
-            event.remove(Engine, "before_cursor_execute", record)
+    async with open_database(filled_url, pool_size=1, timeout_s=60) as database, recorded(database) as asked:
+        (popular,) = await FriendLists(database, clock).read([POPULAR])
     assert popular is not None
     assert {edge.user_id for edge in popular.friends} == {
         UserId(raw.user_id(str(number))) for number in range(2, FRIENDS + 2)
     }
-    assert len([statement for statement in statements if "friendships" in statement]) == 1
+    assert len([statement for statement, _ in asked if "friendships" in statement]) == 1
 
 
 async def test_the_table_is_large_enough_for_a_scan_to_be_the_dearer_plan(filled_url: str) -> None:
