@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import csv
 import io
 import json
@@ -17,22 +16,20 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 import pytest_asyncio
-import websockets
 from redis.asyncio import Redis
 
 from location_history.consumer import GROUP
 from nearby.close_codes import CloseCode
-from nearby.messages import SUBPROTOCOL
 from nearby_client import NearbyApi
+from tests.support.device import Device, device_of
 from tests.support.eventually import eventually
 from tests.support.history_probes import CassandraProbe, HistoryProbe, SqliteProbe
 from tests.support.people import PASSWORD, Person, befriend, sign_up
-from tests.support.stack import Gateway, Stack, running_stack
+from tests.support.stack import Stack, running_stack
 from tests.support.traces import erased, is_erased, nothing_is_left
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -44,6 +41,7 @@ POINTS = int(os.environ.get("NEARBY_TEST_WALK_POINTS", "1200"))
 WITHIN_S = 30.0
 SETTINGS = {"NEARBY_MESSAGE_RATE": "0", "NEARBY_MAX_SPEED_MPS": "0"}
 Place = tuple[float, float]
+PLACE: Place = (41.88, -87.63)
 
 
 @pytest.fixture(scope="module")
@@ -67,47 +65,6 @@ async def stack(probe: HistoryProbe, directory: Path) -> AsyncIterator[Stack]:
     own.mkdir()
     async with running_stack(own, {**SETTINGS, **probe.environ}) as running:
         yield running
-
-
-class Phone:
-    """One device, spoken to frame by frame."""
-
-    def __init__(self, socket: websockets.ClientConnection) -> None:
-        self.socket = socket
-        self._seq = 0
-
-    async def ask(self, kind: str, **fields: Any) -> Any:
-        """Send a message and return its ``ack``."""
-        await self.send(kind, **fields)
-        while True:
-            answer = json.loads(await self.socket.recv())
-            if answer.get("seq") == self._seq:
-                assert answer["type"] == "ack", answer
-                return answer
-
-    async def send(self, kind: str, **fields: Any) -> None:
-        self._seq += 1
-        await self.socket.send(json.dumps({"type": kind, "seq": self._seq, **fields}))
-
-    async def close_code(self) -> int | None:
-        """Take everything until the connection is closed, and say with which code."""
-        with contextlib.suppress(websockets.ConnectionClosed):
-            async with asyncio.timeout(WITHIN_S):
-                async for _ in self.socket:
-                    pass
-        return self.socket.close_code
-
-
-@asynccontextmanager
-async def phone_of(person: Person, gateway: Gateway) -> AsyncIterator[Phone]:
-    async with websockets.connect(
-        gateway.ws_url,
-        additional_headers=authorization(person),
-        subprotocols=[websockets.Subprotocol(SUBPROTOCOL)],
-        compression=None,
-        proxy=None,
-    ) as socket:
-        yield Phone(socket)
 
 
 def authorization(person: Person) -> dict[str, str]:
@@ -144,10 +101,10 @@ def _recorded() -> list[Place]:
     return [(float(row["lat_deg"]), float(row["lon_deg"])) for row in rows if row["walker"] == walker][:POINTS]
 
 
-async def send_all(phone: Phone, points: Sequence[dict[str, float | int]]) -> None:
+async def send_all(phone: Device, points: Sequence[dict[str, float | int]]) -> None:
     for start in range(0, len(points), 100):
         batch = points[start : start + 100]
-        assert (await phone.ask("batch", points=batch))["stored"] == len(batch)
+        assert (await phone.catch_up(batch))["stored"] == len(batch)
 
 
 async def stored(probe: HistoryProbe, person: Person, count: int) -> None:
@@ -166,10 +123,10 @@ async def test_S14_three_days_are_exported_as_they_were_sent_and_deleted_everywh
     ann, ben = await sign_up(api), await sign_up(api)
     await befriend(ann, ben)
     points = walk()
-    async with phone_of(ann, stack.gateways[0]) as phone, rest(stack, ann) as me:
+    async with device_of(ann, stack.gateways[0]) as phone, rest(stack, ann) as me:
         await send_all(phone, points)
         live = {"lat": 41.9, "lon": -87.6, "recorded_at_ms": time.time_ns() // 1_000_000}
-        assert (await phone.ask("location", **live))["live"]
+        assert (await phone.ask("ack", {"type": "location", **live}))["live"]
         points.append(live)
         await stored(probe, ann, len(points))
         assert await asyncio.to_thread(probe.mentions, ann.user_id) == ["history"]
@@ -191,7 +148,7 @@ async def test_S14_three_days_are_exported_as_they_were_sent_and_deleted_everywh
         assert (await me.get("/v1/me")).status_code == 401
     await erased(stack, ann)
     await nothing_is_left(stack, probe, ann)
-    async with phone_of(ann, stack.gateways[1]) as phone:
+    async with device_of(ann, stack.gateways[1]) as phone:
         assert await phone.close_code() == CloseCode.NOT_ALLOWED
 
 
@@ -223,9 +180,9 @@ async def test_S14_friends_and_every_gateway_learn_of_a_deletion(stack: Stack, a
     ann, ben = await sign_up(api), await sign_up(api)
     await befriend(ann, ben)
     one, other = stack.gateways
-    async with ben.online(one.ws_url), phone_of(ann, one) as phone, phone_of(ann, other) as tablet:
+    async with ben.online(one.ws_url), device_of(ann, one) as phone, device_of(ann, other) as tablet:
         ben.client.report(41.88, -87.63)
-        await phone.ask("location", lat=41.88, lon=-87.63)
+        await phone.report(PLACE)
         await eventually(lambda: set(ben.map) == {ann.user_id}, WITHIN_S)
         await ann.account.delete(PASSWORD)
         assert [await phone.close_code(), await tablet.close_code()] == [CloseCode.NOT_ALLOWED] * 2
@@ -239,17 +196,17 @@ async def test_S14_what_a_frozen_gateway_writes_late_changes_nothing(
     ann, ben = await sign_up(api), await sign_up(api)
     await befriend(ann, ben)
     here, there = stack.gateways
-    async with ben.online(there.ws_url), phone_of(ann, here) as phone:
+    async with ben.online(there.ws_url), device_of(ann, here) as phone:
         ben.client.report(41.88, -87.63)
-        await phone.ask("location", lat=41.88, lon=-87.63)
+        await phone.report(PLACE)
         await eventually(lambda: set(ben.map) == {ann.user_id}, WITHIN_S)
         fenced_count = await fenced(stack)
         await eventually(lambda: is_drained(stack), WITHIN_S)
         # It is to read what was sent to it before it hears of the deletion: from nobody, for the while.
         with frozen(stack, *stack.shard_urls):
             with frozen(stack, here.id):
-                await phone.send("location", lat=41.99, lon=-87.63)
-                await phone.send("batch", points=walk()[:100])
+                await phone.send({"type": "location", "lat": 41.99, "lon": -87.63})
+                await phone.send({"type": "batch", "points": walk()[:100]})
                 async with rest(stack, ann) as me:
                     assert (await me.delete("/v1/me")).status_code == 202
                 await erased(stack, ann)
@@ -270,7 +227,7 @@ async def test_S14_what_a_frozen_writer_holds_changes_nothing(
     stack: Stack, api: NearbyApi, probe: HistoryProbe
 ) -> None:
     ann = await sign_up(api)
-    async with phone_of(ann, stack.gateways[0]) as phone, rest(stack, ann) as me:
+    async with device_of(ann, stack.gateways[0]) as phone, rest(stack, ann) as me:
         with probe.refusing_writes():
             await send_all(phone, walk()[:300])
             await eventually(lambda: in_hand(stack), WITHIN_S)
@@ -288,7 +245,7 @@ async def test_S14_a_deletion_is_finished_by_an_api_that_starts_again(
     stack: Stack, api: NearbyApi, probe: HistoryProbe
 ) -> None:
     ann = await sign_up(api)
-    async with phone_of(ann, stack.gateways[0]) as phone, rest(stack, ann) as me:
+    async with device_of(ann, stack.gateways[0]) as phone, rest(stack, ann) as me:
         await send_all(phone, walk()[:300])
         await stored(probe, ann, 300)
         with probe.refusing_writes():
@@ -304,9 +261,9 @@ async def test_S15_every_location_ends_by_itself(stack: Stack, api: NearbyApi, p
     ann, ben = await sign_up(api), await sign_up(api)
     await ben.account.keep_history("1_day")
     for person in (ann, ben):
-        async with phone_of(person, stack.gateways[0]) as phone:
-            await phone.ask("location", lat=41.88, lon=-87.63)
-            await phone.ask("batch", points=[{"lat": 41.88, "lon": -87.63, "recorded_at_ms": int(time.time() * 1000)}])
+        async with device_of(person, stack.gateways[0]) as phone:
+            await phone.report(PLACE)
+            await phone.catch_up([{"lat": 41.88, "lon": -87.63, "recorded_at_ms": int(time.time() * 1000)}])
         await eventually(partial(asyncio.to_thread, probe.count, person.user_id), WITHIN_S)
     await eventually(lambda: is_drained(stack), WITHIN_S)
     for person, kept_ms in ((ann, 90 * DAY_MS), (ben, DAY_MS)):
@@ -326,18 +283,18 @@ async def test_S15_every_location_ends_by_itself(stack: Stack, api: NearbyApi, p
 async def test_who_keeps_nothing_is_live_all_the_same(stack: Stack, api: NearbyApi, probe: HistoryProbe) -> None:
     ann, ben = await sign_up(api), await sign_up(api)
     await befriend(ann, ben)
-    async with ben.online(stack.gateways[1].ws_url), phone_of(ann, stack.gateways[0]) as phone, rest(stack, ann) as me:
+    async with ben.online(stack.gateways[1].ws_url), device_of(ann, stack.gateways[0]) as phone, rest(stack, ann) as me:
         ben.client.report(41.88, -87.63)
-        await phone.ask("location", lat=41.88, lon=-87.63)
+        await phone.report(PLACE)
         await stored(probe, ann, 1)
         await me.put("/v1/me/history-settings", json={"retention": "live_only"})
         point = {"lat": 41.88, "lon": -87.63, "recorded_at_ms": int(time.time() * 1000)}
 
         async def told() -> bool:
-            return bool((await phone.ask("batch", points=[point]))["stored"] == 0)
+            return bool((await phone.catch_up([point]))["stored"] == 0)
 
         await eventually(told, WITHIN_S)
-        assert (await phone.ask("location", lat=41.885, lon=-87.63))["live"]
+        assert (await phone.report((41.885, -87.63)))["live"]
         await eventually(lambda: ben.map.get(ann.user_id, 0) > 500, WITHIN_S)
         assert (await me.get("/v1/me/history")).json()["items"] == []
         await stored(probe, ann, 0)

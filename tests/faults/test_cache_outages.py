@@ -115,18 +115,6 @@ async def at_the_report_interval(crowd: Crowd) -> AsyncIterator[None]:
         task.cancel()
 
 
-@asynccontextmanager
-async def reporting(crowd: SteadyCrowd) -> AsyncIterator[None]:
-    """Let the reporters report until the end of the context."""
-    reports = asyncio.ensure_future(crowd.report(REPORTS_PER_S))
-    try:
-        yield
-    finally:
-        reports.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await reports
-
-
 async def test_F9_a_cache_that_is_flushed_or_restarts_empty_makes_nobody_vanish_and_is_whole_after_one_report_of_each(
     tmp_path: Path,
 ) -> None:
@@ -139,7 +127,7 @@ async def test_F9_a_cache_that_is_flushed_or_restarts_empty_makes_nobody_vanish_
             steady_crowd(stack, 2 * FRIENDS, FRIENDS) as crowd,
             open_cache(stack.cache_url, 600) as cache,
         ):
-            async with reporting(crowd):
+            async with crowd.reporting(REPORTS_PER_S):
                 primary.flush()
                 await everybody_stays(crowd)
                 # Started again by a machine's service manager before anybody noticed: its standby follows it, and has

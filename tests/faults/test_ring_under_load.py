@@ -69,15 +69,10 @@ async def operating(stack: Stack) -> AsyncIterator[Operator]:
 @asynccontextmanager
 async def reporting(crowd: SteadyCrowd) -> AsyncIterator[None]:
     """Let the crowd report; on leaving, wait until the last updates have had time to arrive."""
-    reports = asyncio.ensure_future(crowd.report(REPORTS_PER_S))
-    try:
+    async with crowd.reporting(REPORTS_PER_S):
         yield
-    finally:
-        reports.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await reports
-        with contextlib.suppress(AssertionError):
-            await eventually(lambda: crowd.lost() == [], within_s=3)
+    with contextlib.suppress(AssertionError):
+        await eventually(lambda: crowd.lost() == [], within_s=3)
 
 
 async def ring_of(stack: Stack) -> RingState:

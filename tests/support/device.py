@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -12,6 +14,8 @@ import websockets
 from nearby.messages import SUBPROTOCOL
 from tests.support.people import Person
 from tests.support.stack import Gateway
+
+CLOSED_WITHIN_S = 30.0
 
 
 class Device:
@@ -35,10 +39,14 @@ class Device:
         await self._socket.send('{"type":"resync"}')
         await self.told("snapshot")
 
-    async def ask(self, answer: str, message: Mapping[str, Any]) -> Any:
-        """Send ``message`` with a ``seq`` of its own and return its ``answer``."""
+    async def send(self, message: Mapping[str, Any]) -> None:
+        """Send ``message`` with a ``seq`` of its own, and wait for nothing."""
         self._seq += 1
         await self._socket.send(json.dumps({**message, "seq": self._seq}))
+
+    async def ask(self, answer: str, message: Mapping[str, Any]) -> Any:
+        """Send ``message`` with a ``seq`` of its own and return its ``answer``."""
+        await self.send(message)
         return await self.told(answer, self._seq)
 
     async def told(self, kind: str, seq: int | None = None) -> Any:
@@ -48,6 +56,14 @@ class Device:
             self.shown.update({entry["user_id"]: entry["distance_m"] for entry in message.get("friends", ())})
             if message["type"] == kind and message.get("seq") == seq:
                 return message
+
+    async def close_code(self) -> int | None:
+        """Take everything until the connection is closed, and say with which code."""
+        with contextlib.suppress(websockets.ConnectionClosed):
+            async with asyncio.timeout(CLOSED_WITHIN_S):
+                async for _ in self._socket:
+                    pass
+        return self._socket.close_code
 
 
 @asynccontextmanager

@@ -13,7 +13,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 
 from nearby.messages import Snapshot, Update
@@ -83,6 +83,17 @@ class SteadyCrowd:
                 self._sent[reporter, recorded_at_ms] = loop.time()
                 lat, lon = HERE[0] + rng.uniform(-0.001, 0.001), HERE[1] + rng.uniform(-0.001, 0.001)
                 self.clients[reporter].report(lat, lon, recorded_at_ms=recorded_at_ms)
+
+    @asynccontextmanager
+    async def reporting(self, per_second: float) -> AsyncIterator[None]:
+        """Let the reporters report for the length of the context."""
+        reports = asyncio.ensure_future(self.report(per_second))
+        try:
+            yield
+        finally:
+            reports.cancel()
+            with suppress(asyncio.CancelledError):
+                await reports
 
     def forget(self) -> None:
         """Hold nobody to account for what was reported until now."""
