@@ -41,13 +41,14 @@ class Cached(msgspec.Struct, frozen=True):
 class Explanation(msgspec.Struct, frozen=True):
     """All that the API has to say.
 
-    ``in_force`` is ``None`` where the two are no friends, a location where none is known. ``distance_m`` is as precise
-    as the viewer may know it.
+    ``in_force`` is ``None`` where the two are no friends, a location where none is known. ``blocked``: one of the two
+    blocks the other. ``distance_m`` is as precise as the viewer may know it.
     """
 
     viewer: Who
     friend: Who
     in_force: InForce | None
+    blocked: bool
     viewer_location: Cached | None
     friend_location: Cached | None
     distance_m: int | None
@@ -78,6 +79,7 @@ class Explainer:
             Who(seeing.user_id, seeing.handle),
             Who(seen.user_id, seen.handle),
             None if decision is None else InForce(decision.tier.label, decision.until_ms, decision.reason.value),
+            await services.graph.blocks.stands_between(seeing.user_id, seen.user_id),
             _cached(mine, now_ms),
             _cached(theirs, now_ms),
             _distance_m(mine, theirs, Tier.OFF if decision is None else decision.tier),

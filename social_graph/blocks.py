@@ -87,6 +87,15 @@ class Blocks:
         if result.rowcount == 0:
             raise NotFound("block_not_found", "there is no such block")
 
+    async def stands_between(self, one: UserId, other: UserId) -> bool:
+        """Whether one of the two, or each, blocks the other.
+
+        Raises:
+            StoreUnavailable: the database failed.
+        """
+        query = select(blocks.c.since_ms).where(_one(one, other) | _one(other, one))
+        return await self._database.scalar(query) is not None
+
     async def page(self, user_id: UserId, limit: int, after: UserId | None = None) -> BlockPage:
         """Return up to ``limit`` blocks of ``user_id`` whose ids follow ``after`` (``None``: from the first on).
 

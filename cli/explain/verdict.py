@@ -39,6 +39,7 @@ class FromApi(msgspec.Struct, frozen=True):
     friend_location: Cached | None
     distance_m: int | None
     default_radius_m: float
+    blocked: bool = False
 
 
 class Watching(msgspec.Struct, frozen=True):
@@ -89,7 +90,7 @@ def _obstacle(known: FromApi) -> str | None:
     if known.viewer.user_id == known.friend.user_id:
         return "nobody is on their own map"
     if known.in_force is None:
-        return "they are no friends"
+        return "one of them blocks the other" if known.blocked else "they are no friends"
     if known.in_force.precision == "off":
         return f"{friend} does not let them ({known.in_force.reason})"
     if known.friend_location is None:

@@ -51,6 +51,9 @@ async def says(stack: Stack, viewer: Person, friend: Person, words: str) -> None
 async def test_it_tells_what_stands_in_the_way_step_by_step(stack: Stack, api: NearbyApi) -> None:
     anna, ben = await sign_up(api), await sign_up(api)
     await says(stack, anna, ben, "they are no friends")
+    await ben.account.block(anna.user_id)
+    await says(stack, anna, ben, "one of them blocks the other")
+    await ben.account.unblock(anna.user_id)
     await befriend(anna, ben)
     await says(stack, anna, ben, "is inactive")
     one, other = (gateway.ws_url for gateway in stack.gateways)
