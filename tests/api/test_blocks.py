@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import statistics
+import time
+
 import httpx
 import pytest
 
@@ -10,6 +13,7 @@ from pubsub_router.router import Router
 from tests.api.stack import Ear, Json, Stack, User, assert_problem
 from tests.support.eventually import eventually
 
+TIMED = 200
 NOBODY = "00000000-0000-4000-8000-000000000000"
 
 
@@ -40,6 +44,19 @@ async def test_S6_who_is_blocked_gets_the_answers_about_nobody(stack: Stack) -> 
     for one, other in zip(hidden, unknown, strict=True):
         _same(one, other)
     assert_problem(hidden[0], 404, "user_not_found")
+
+
+async def test_S6_an_answer_about_somebody_hidden_takes_as_long_as_one_about_nobody(stack: Stack) -> None:
+    ann, bob = await stack.users("ann", "bob")
+    await stack.put(f"/v1/blocks/{bob.user_id}", ann, {})
+    took_s: dict[str, list[float]] = {"ann": [], "nobody": []}
+    for _ in range(TIMED):  # in turn, so that whatever else this machine does befalls both
+        for handle, times in took_s.items():
+            began_s = time.perf_counter()
+            await stack.get(f"/v1/users?handle={handle}", bob)
+            times.append(time.perf_counter() - began_s)
+    hidden_s, unknown_s = (statistics.median(times) for times in took_s.values())
+    assert 0.7 < hidden_s / unknown_s < 1.4
 
 
 async def test_S6_who_blocks_finds_nobody_either(stack: Stack) -> None:
