@@ -58,9 +58,21 @@ class HistoryRetentionChanged(msgspec.Struct, frozen=True, tag="history_retentio
     retention_s: int | None
 
 
-Change = FriendshipChanged | SharingChanged | TokensRevoked | HistoryRetentionChanged
+class Unreadable(msgspec.Struct, frozen=True, tag="unreadable", tag_field="kind"):
+    """A change of a kind that only newer processes know. It keeps its place in the feed, which goes on behind it."""
+
+    sequence: int
+
+
+Change = FriendshipChanged | SharingChanged | TokensRevoked | HistoryRetentionChanged | Unreadable
+
+
+class _Row(msgspec.Struct):
+    sequence: int
+
 
 _encoder = msgspec.json.Encoder()
+_row_decoder = msgspec.json.Decoder(_Row)
 _decoder: msgspec.json.Decoder[Change] = msgspec.json.Decoder(Change)
 
 
@@ -78,6 +90,21 @@ def decode(data: bytes | str) -> Change:
     return _decoder.decode(data)
 
 
+def decode_row(data: bytes | str | msgspec.Raw, sequence: int | None = None) -> Change:
+    """Return the change in ``data``, a row of the feed, under ``sequence`` if the row itself does not tell.
+
+    What is of a kind that we do not know comes as :class:`Unreadable`.
+
+    Raises:
+        msgspec.MsgspecError: ``data`` is not even a row.
+    """
+    try:
+        change = _decoder.decode(data)
+    except msgspec.ValidationError:
+        change = Unreadable(_row_decoder.decode(data).sequence)
+    return change if sequence is None else msgspec.structs.replace(change, sequence=sequence)
+
+
 def concerns(change: Change) -> tuple[UserId, ...]:
     """Return the users named in ``change``; friends of a user who pauses are not among them."""
     match change:
@@ -85,3 +112,5 @@ def concerns(change: Change) -> tuple[UserId, ...]:
             return change.user_id, change.friend_id
         case SharingChanged() | TokensRevoked() | HistoryRetentionChanged():
             return (change.user_id,)
+        case Unreadable():
+            return ()

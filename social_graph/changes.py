@@ -19,7 +19,7 @@ import msgspec
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from nearby.changes import Change, decode, encode
+from nearby.changes import Change, decode_row, encode
 from social_graph.database import Database
 from social_graph.schema import changes, feed_head
 
@@ -87,7 +87,7 @@ class ChangeFeed:
         async with self._database.read() as connection:
             head = (await connection.execute(select(feed_head))).one()
             rows = (await connection.execute(query)).all()
-        found = [msgspec.structs.replace(decode(row.payload), sequence=row.sequence) for row in rows]
+        found = [decode_row(row.payload, row.sequence) for row in rows]
         return FeedPart(found, head.sequence, head.pruned_to)
 
     async def changes_after(self, sequence: int, limit: int) -> list[Change]:

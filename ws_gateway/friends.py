@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 
 import httpx
 import msgspec
 
-from nearby.changes import Change
+from nearby.changes import Change, decode_row
 from nearby.errors import FeedBroken, StoreUnavailable
 from nearby.model import FriendList, UserId
 from nearby.settings import Secret
@@ -28,7 +28,7 @@ class _Lists(msgspec.Struct):
 
 
 class _Changes(msgspec.Struct):
-    changes: list[Change]
+    changes: list[msgspec.Raw]
     latest: int
     # An older API keeps every change.
     pruned_to: int = 0
@@ -60,7 +60,8 @@ class ApiFriendDirectory:
         part = await self._changes(sequence, CHANGES_PER_PAGE)
         if sequence < part.pruned_to or sequence > part.latest:
             raise FeedBroken(f"it is kept from {part.pruned_to} to {part.latest}, and was read up to {sequence}")
-        return part.changes
+        with _understood():
+            return [decode_row(row) for row in part.changes]
 
     async def note_sightings(self, pairs: Sequence[tuple[UserId, UserId]]) -> None:
         """Note who has just received whose location; see the port."""
@@ -101,20 +102,16 @@ class ApiFriendDirectory:
 
     async def _lists(self, user_ids: list[UserId]) -> list[FriendList | None]:
         answer = await self._call("POST", "/internal/v1/friend-lists", msgspec.json.encode({"user_ids": user_ids}))
-        try:
+        with _understood():
             lists = _lists_decoder.decode(answer).lists
-        except msgspec.MsgspecError as error:
-            raise StoreUnavailable("social_graph", f"the API's answer is not understood: {error}") from error
         if len(lists) != len(user_ids):
             raise StoreUnavailable("social_graph", f"{len(lists)} friend lists for {len(user_ids)} users")
         return lists
 
     async def _changes(self, after: int, limit: int) -> _Changes:
-        url = f"/internal/v1/changes?after={after}&limit={limit}"
-        try:
-            return _changes_decoder.decode(await self._call("GET", url))
-        except msgspec.MsgspecError as error:
-            raise StoreUnavailable("social_graph", f"the API's answer is not understood: {error}") from error
+        answer = await self._call("GET", f"/internal/v1/changes?after={after}&limit={limit}")
+        with _understood():
+            return _changes_decoder.decode(answer)
 
     async def _call(self, method: str, url: str, content: bytes | None = None) -> bytes:
         try:
@@ -124,6 +121,14 @@ class ApiFriendDirectory:
         if response.status_code != 200:
             raise StoreUnavailable("social_graph", f"the API answered {response.status_code}")
         return response.content
+
+
+@contextmanager
+def _understood() -> Iterator[None]:
+    try:
+        yield
+    except msgspec.MsgspecError as error:
+        raise StoreUnavailable("social_graph", f"the API's answer is not understood: {error}") from error
 
 
 @asynccontextmanager

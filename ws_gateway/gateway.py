@@ -13,7 +13,7 @@ from functools import partial
 import msgspec
 
 from nearby import changes, messages
-from nearby.changes import Change, FriendshipChanged, HistoryRetentionChanged, SharingChanged, TokensRevoked
+from nearby.changes import Change, FriendshipChanged, HistoryRetentionChanged, SharingChanged, TokensRevoked, Unreadable
 from nearby.channels import control_channel, is_location, location_channel
 from nearby.close_codes import CloseCode
 from nearby.errors import RecordError, StoreUnavailable
@@ -429,6 +429,10 @@ class Gateway:
 
     def apply(self, change: Change) -> None:
         """Enforce ``change`` for every client it concerns. Applying it again does nothing."""
+        if isinstance(change, Unreadable):
+            self.unreadable_count += 1
+            log.warning("change %d is of a kind that only newer gateways know", change.sequence)
+            return
         if isinstance(change, SharingChanged):
             self.hub.set_sharing(change.user_id, change.sharing, change.sequence, change.limits)
         for user_id in changes.concerns(change):

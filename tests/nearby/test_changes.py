@@ -11,8 +11,10 @@ from nearby.changes import (
     HistoryRetentionChanged,
     SharingChanged,
     TokensRevoked,
+    Unreadable,
     concerns,
     decode,
+    decode_row,
     encode,
 )
 from nearby.model import UserId
@@ -86,3 +88,16 @@ def test_what_is_no_change_is_refused(data: bytes) -> None:
 
 def test_a_friendship_concerns_both_and_the_rest_one() -> None:
     assert [concerns(change) for change, _ in GOLDEN] == [(ALICE, BOB), (ALICE,), (ALICE, BOB), (ALICE,), (ALICE,)]
+
+
+def test_a_row_of_a_kind_that_is_not_known_keeps_its_place_in_the_feed() -> None:
+    novel = '{"kind":"novel","sequence":7,"whatever":1}'
+    assert decode_row(novel) == decode_row(msgspec.Raw(novel.encode())) == Unreadable(7)
+    assert decode_row(novel.replace("7", "0"), 9) == Unreadable(9)
+    assert decode_row(encode(Unreadable(9))) == Unreadable(9)
+    assert concerns(Unreadable(9)) == ()
+    revoked = TokensRevoked(0, ALICE, 5)
+    assert decode_row(encode(revoked).decode(), 8) == TokensRevoked(8, ALICE, 5)
+    for broken in ('{"kind":"novel"}', "7", "{", ""):
+        with pytest.raises(msgspec.MsgspecError):
+            decode_row(broken)

@@ -1,4 +1,4 @@
-"""A gateway that stopped following the change feed before the point up to which it has been pruned."""
+"""The change feed as gateways read it: pruned behind their backs, or with changes of kinds that they do not know."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from prometheus_client import CollectorRegistry
 from api.internal import create_internal_app
 from api.metrics import RequestMetrics
 from http_port.serve import serve
-from nearby.changes import Change
+from nearby.changes import Change, Unreadable
 from nearby.errors import FeedBroken
 from nearby.settings import Secret
 from social_graph.graph import SocialGraph, open_social_graph
 from social_graph.upgrade import upgrade
+from tests.social_graph import raw
 from tests.social_graph.clock import HeldClock
 from tests.social_graph.people import person
 from tests.support.eventually import eventually
@@ -54,6 +55,21 @@ async def test_a_reader_behind_the_pruned_point_or_ahead_of_the_feed_is_told(gra
                 await directory.changes_after(position)
         assert [change.sequence for change in await directory.changes_after(2)] == [3, 4]
         assert await directory.changes_after(4) == []
+
+
+async def test_a_gateway_goes_on_behind_a_change_of_a_kind_that_only_newer_processes_know(
+    graph: SocialGraph, tmp_path: Path
+) -> None:
+    ann = await person(graph, "ann")
+    paused = await graph.sharing.pause(ann, None)
+    await raw.execute(
+        f"sqlite:///{tmp_path / 'users.db'}",
+        """INSERT INTO changes (sequence, payload, created_ms) VALUES (2, '{"kind": "novel", "sequence": 0}', 0)""",
+        "UPDATE feed_head SET sequence = 2",
+    )
+    resumed = await graph.sharing.resume(ann)
+    async with _directory(graph) as directory:
+        assert await directory.changes_after(0) == [*paused, Unreadable(2), *resumed]
 
 
 async def test_a_gateway_that_missed_changes_starts_over_and_goes_on(
