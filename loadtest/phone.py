@@ -89,12 +89,10 @@ class Phone(FastHttpUser):
         self.switched_on.add(self)
 
     def on_stop(self) -> None:
-        """Judge what was awaited long enough, and give the account to the next phone."""
+        """Count whoever could not connect for too long, and give the account to the next phone."""
         if self.person is None:
             return
         self.switched_on.discard(self)
-        self._give_up_overdue(self.options.slo_screen_ms / 1000)
-        self.screens.darken(self.screen)
         late_ms = self._away_ms()
         if late_ms > self.options.slo_connect_ms:
             self._count_connected(late_ms)
@@ -137,8 +135,8 @@ class Phone(FastHttpUser):
             self.socket = None
             if self.away_since_s is None:
                 self.away_since_s = time.monotonic()
-            # What is overdue counts, although the connection has ended; what is not is excused.
-            self._give_up_overdue(LOST_AFTER_S)
+            # What has missed its goal already counts, although the connection has ended; the rest is excused.
+            self._give_up_overdue(self.options.slo_screen_ms / 1000)
             self.screens.darken(self.screen)
             with contextlib.suppress(*_BROKEN):
                 socket.send_close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -94,13 +95,17 @@ async def connections(gateway: Gateway) -> float:
     return (await metrics(gateway))["connections"]
 
 
+async def reports(stack: Stack) -> float:
+    return sum([(await metrics(gateway))["reports_total"] for gateway in stack.gateways])
+
+
 async def everybody_is_connected(stack: Stack) -> bool:
     return sum([await connections(gateway) for gateway in stack.gateways]) == PHONES
 
 
 async def test_a_small_run_meets_the_goals(stack: Stack, tmp_path: Path) -> None:
     report = tmp_path / "report.html"
-    async with load_test(stack, tmp_path, "--run-time", "10s", "--html", str(report)) as running:
+    async with load_test(stack, tmp_path, "--run-time", "8s", "--html", str(report)) as running:
         outcome = await running.outcome()
     assert outcome.status == 0, outcome.output
     assert outcome.rows[SCREEN]["num_requests"] > PHONES
@@ -138,7 +143,7 @@ async def test_people_come_back_from_a_gateway_that_is_killed(
     stack: Stack, tmp_path: Path, seeded: tuple[str, str]
 ) -> None:
     gateway = stack.gateways[0]
-    async with load_test(stack, tmp_path, "--run-time", "12s", *seeded) as running:
+    async with load_test(stack, tmp_path, "--run-time", "10s", *seeded) as running:
         await eventually(lambda: everybody_is_connected(stack), within_s=30)
         connected = await connections(gateway)
         stack.kill(gateway.id)
@@ -146,3 +151,22 @@ async def test_people_come_back_from_a_gateway_that_is_killed(
     assert outcome.status in {0, EXIT_MISSED}, outcome.output
     assert outcome.rows[RECONNECT]["num_requests"] >= connected > 0
     assert outcome.rows[CONNECT]["num_requests"] == PHONES
+
+
+async def test_reports_that_reach_nobody_count_as_missed(stack: Stack, tmp_path: Path, seeded: tuple[str, str]) -> None:
+    before = await reports(stack)
+
+    async def everybody_is_shown() -> bool:
+        return await reports(stack) >= before + 3 * PHONES
+
+    async with load_test(stack, tmp_path, "--run-time", "12s", *seeded) as running:
+        await eventually(everybody_is_shown, within_s=30)
+        for gateway in stack.gateways:
+            stack.kill(gateway.id, signal.SIGSTOP)
+        try:
+            outcome = await running.outcome()
+        finally:
+            for gateway in stack.gateways:
+                stack.kill(gateway.id, signal.SIGCONT)
+    assert outcome.status == EXIT_MISSED, outcome.output
+    assert outcome.rows[SCREEN]["num_failures"] > 0
