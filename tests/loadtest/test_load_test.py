@@ -28,7 +28,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 PHONES = 19
 """Of twenty people; one makes and ends friendships by REST."""
 PEOPLE = ("--users", "20", "--spawn-rate", "20", "--friends", "6", "--interval", "1", "--slo-error-percent", "25")
-"""On a busy machine some reports are answered `unavailable`, which is not what these tests are about."""
+"""On a busy machine some reports are answered with an error, which is not what these tests are about."""
 ENDS_WITHIN_S = 90
 
 
