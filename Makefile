@@ -8,7 +8,7 @@ JARS := build/jars
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format lock clean jars servers
+.PHONY: help run test loadtest check format lock clean jars servers
 
 help: ## Show this help
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -19,6 +19,9 @@ run: $(READY) ## Start the whole stack on this machine with a simulated crowd
 test: $(READY) $(JARS)/.ready servers ## Run every test, against real servers
 	$(PYTEST) -n 3 --dist loadgroup -m "not serial"
 	$(PYTEST) -m serial
+
+loadtest: $(READY) ## Run a small load test against a stack of its own; ARGS: any options of it
+	$(BIN)/python -m loadtest $(ARGS)
 
 # Debian's packages, which the tests run as child processes. Asked for by path: sbin is not on everybody's.
 servers:
