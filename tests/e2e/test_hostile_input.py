@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 import websockets
 
-from nearby.messages import SUBPROTOCOL
+from nearby.codecs import JSON
 from tests.support.eventually import eventually
 from tests.support.gauges import descriptor_count, metrics, resident_bytes, watching_lag
 from tests.support.phones import upgrade_request
@@ -79,7 +79,7 @@ def _connect(gateway: Gateway, token: str) -> websockets.connect:
     return websockets.connect(
         gateway.ws_url,
         additional_headers={"Authorization": f"Bearer {token}"},
-        subprotocols=[websockets.Subprotocol(SUBPROTOCOL)],
+        subprotocols=[websockets.Subprotocol(JSON.name)],
         compression=None,
         proxy=None,
     )
