@@ -27,7 +27,7 @@ import picows
 import uvloop
 from picows import WSFrame, WSListener, WSMsgType, WSTransport
 
-from nearby.codecs import JSON
+from nearby.codecs import JSON, Codec
 
 AT_ONCE = 25
 SAMPLE_EVERY = 20
@@ -131,13 +131,13 @@ class Crowd:
             sys.stdout.flush()
 
 
-def upgrade_request(token: str | None, path: str = "/v1/ws") -> bytes:
+def upgrade_request(token: str | None, path: str = "/v1/ws", codec: Codec = JSON) -> bytes:
     """Return the bytes of an upgrade."""
     key = base64.b64encode(os.urandom(16)).decode()
     authorization = f"Authorization: Bearer {token}\r\n" if token else ""
     return (
         f"GET {path} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\nSec-WebSocket-Protocol: {JSON.name}\r\n"
+        f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\nSec-WebSocket-Protocol: {codec.name}\r\n"
         f"{authorization}\r\n"
     ).encode()
 
