@@ -52,7 +52,7 @@ class Entry:
     ``expires_at_ms`` is by the caller's clock, as is ``heard_ms``, when this friend was last heard of. ``sharing``:
     what the friend ``said`` to everyone lets the tier through, by the last :meth:`judge`, which also sets ``ceiling``.
     ``fresh`` means that nothing published since the last reading of the cache can have been missed. ``fragments`` has
-    what :meth:`fragment` returned, at the place of each codec.
+    what :meth:`encode` returned for this record, at the place of each codec.
     """
 
     __slots__ = (
@@ -107,25 +107,23 @@ class Entry:
         self.fragments = _NOT_ENCODED.copy()
         self.expires_at_ms = expires_at_ms
 
-    def fragment(self, codec: Codec) -> bytes:
-        """Return the friend entry up to the distance, encoded once per record and codec."""
-        fragment = self.fragments[codec.place]
-        if fragment is None:
-            record = self.record
-            assert record is not None
-            fields: dict[str, object] = {
-                "user_id": self.user_id,
-                "lat": record.lat_deg,
-                "lon": record.lon_deg,
-                "updated_at_ms": record.recorded_at_ms,
-                "precision": _SAID_EXACT if self.exact else _SAID_APPROXIMATE,
-            }
-            if record.accuracy_m is not None:
-                fields["accuracy_m"] = round(record.accuracy_m, 1)
-            if record.speed_mps is not None:
-                fields["speed_mps"] = record.speed_mps
-            if record.heading_deg is not None:
-                fields["heading_deg"] = record.heading_deg
-            fields["distance_m"] = 0
-            fragment = self.fragments[codec.place] = codec.encode(fields)[codec.up_to_distance]
+    def encode(self, codec: Codec) -> bytes:
+        """Return the friend entry up to the distance, and keep it for the other viewers of the same ``codec``."""
+        record = self.record
+        assert record is not None
+        fields: dict[str, object] = {
+            "user_id": self.user_id,
+            "lat": record.lat_deg,
+            "lon": record.lon_deg,
+            "updated_at_ms": record.recorded_at_ms,
+            "precision": _SAID_EXACT if self.exact else _SAID_APPROXIMATE,
+        }
+        if record.accuracy_m is not None:
+            fields["accuracy_m"] = round(record.accuracy_m, 1)
+        if record.speed_mps is not None:
+            fields["speed_mps"] = record.speed_mps
+        if record.heading_deg is not None:
+            fields["heading_deg"] = record.heading_deg
+        fields["distance_m"] = 0
+        fragment = self.fragments[codec.place] = codec.encode(fields)[codec.up_to_distance]
         return fragment

@@ -129,7 +129,7 @@ class Viewer:
             if squared <= (self._leave_squared if shown else self._enter_squared):
                 metres = EARTH_DIAMETER_M * asin(min(1.0, sqrt(squared) / 2))
                 distance_m = int(metres + 0.5) if entry.exact else shown_distance_m(metres, exact=False)
-                friends.append((entry.fragments[place] or entry.fragment(codec)) + end_entry(distance_m))
+                friends.append((entry.fragments[place] or entry.encode(codec)) + end_entry(distance_m))
                 if not shown:
                     entry.viewers[self] = True
                     gone.pop(entry.user_id, None)
