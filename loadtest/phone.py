@@ -21,8 +21,8 @@ from loadtest.arguments import area_of
 from loadtest.people import NobodyLeft, People, Person, Refused, call, log_in
 from loadtest.screens import LOST_AFTER_S, Screen, Screens
 from nearby.close_codes import AfterClose, after_close
+from nearby.codecs import JSON
 from nearby.messages import (
-    SUBPROTOCOL,
     Ack,
     AuthMessage,
     ClientMessage,
@@ -34,8 +34,6 @@ from nearby.messages import (
     TokenExpiring,
     Update,
     Welcome,
-    decode_server,
-    encode,
 )
 from nearby_client.backoff import Backoff
 
@@ -151,7 +149,7 @@ class Phone(FastHttpUser):
                 url,
                 timeout=_CONNECT_TIMEOUT_S,
                 header=[f"Authorization: Bearer {person.token}"],
-                subprotocols=[SUBPROTOCOL],
+                subprotocols=[JSON.name],
                 suppress_origin=True,
                 http_no_proxy=["*"],
             )
@@ -170,7 +168,7 @@ class Phone(FastHttpUser):
         return socket
 
     def _receive_welcome(self, socket: websocket.WebSocket) -> Welcome:
-        message = decode_server(self._receive(socket))
+        message = JSON.decode_server(self._receive(socket))
         if not isinstance(message, Welcome):
             raise websocket.WebSocketException("the first message is no welcome")
         socket.settimeout(3 * self.options.interval + _SILENCE_S)
@@ -209,7 +207,7 @@ class Phone(FastHttpUser):
         """Take messages until the connection ends."""
         try:
             while True:
-                message = decode_server(self._receive(socket))
+                message = JSON.decode_server(self._receive(socket))
                 match message:
                     case Update() | Snapshot():
                         self._show(message)
@@ -295,7 +293,7 @@ class Phone(FastHttpUser):
         """Send, and leave it to the reader to find out what became of a connection that does not take it."""
         if self.socket is not None:
             with contextlib.suppress(*_BROKEN):
-                self.socket.send(encode(message))
+                self.socket.send(JSON.encode(message))
 
     # ---------------------------------------------------------------------------------------- counting
 

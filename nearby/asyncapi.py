@@ -6,14 +6,19 @@ from typing import Any, get_args
 
 import msgspec
 
-from nearby.messages import SUBPROTOCOL, ClientMessage, LocationPoint, ServerMessage
+from nearby.codecs import CODECS, JSON
+from nearby.messages import ClientMessage, LocationPoint, ServerMessage
 
 REF = "#/components/schemas/{name}"
+_CONTENT = "One message per frame: " + ", ".join(
+    f"{each.content_type} in {'binary' if each.binary else 'text'} frames with the subprotocol {name}"
+    for name, each in CODECS.items()
+)
 _DOES_NOT_CLOSE = "A client ignores fields and types that it does not know."
 
 
 def asyncapi_document(version: str) -> dict[str, Any]:
-    """Return the document (AsyncAPI 3.0) of ``nearby.v1.json`` as release ``version`` speaks it.
+    """Return the document (AsyncAPI 3.0) of ``nearby.v1`` as release ``version`` speaks it.
 
     Actions are those of the server: it receives what a client sends.
     """
@@ -28,13 +33,14 @@ def asyncapi_document(version: str) -> dict[str, Any]:
             "version": version,
             "description": f"Which of my friends are near, and how far away, over WebSocket. {_DOES_NOT_CLOSE}",
         },
-        "defaultContentType": "application/json",
+        "defaultContentType": JSON.content_type,
         "channels": {
             "socket": {
                 "address": "/v1/ws",
-                "description": "One JSON object per text frame. The access token goes into the Authorization header "
+                "description": f"{_CONTENT}. The access token goes into the Authorization header "
                 "of the upgrade, or into the first frame.",
                 "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in names},
+                "x-content-types": {name: codec.content_type for name, codec in CODECS.items()},
                 "bindings": {
                     "ws": {
                         "method": "GET",
@@ -42,7 +48,11 @@ def asyncapi_document(version: str) -> dict[str, Any]:
                             "type": "object",
                             "properties": {
                                 "Authorization": {"type": "string", "description": "Bearer and an access token"},
-                                "Sec-WebSocket-Protocol": {"type": "string", "const": SUBPROTOCOL},
+                                "Sec-WebSocket-Protocol": {
+                                    "type": "string",
+                                    "description": "the first offered that is one of these is chosen",
+                                    "enum": list(CODECS),
+                                },
                             },
                             "required": ["Sec-WebSocket-Protocol"],
                         },

@@ -1,18 +1,16 @@
-"""The messages of ``nearby.v1.json`` (protocol §2 and §3): one frozen struct each, and their checks.
+"""The messages of ``nearby.v1`` (protocol §2 and §3): one frozen struct each, and their checks.
 
 Client messages are closed: an unknown field is refused. Server messages leave out fields that are ``None``.
 """
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Literal
 
 import msgspec
 
 from nearby.model import MAX_SEQ, Location
 
-SUBPROTOCOL = "nearby.v1.json"
 MAX_BATCH_POINTS = 100
 
 Latitude = Annotated[float, msgspec.Meta(ge=-90, le=90)]
@@ -117,69 +115,6 @@ class InvalidMessage(Exception):
         self.detail = detail
         self.seq = seq
         super().__init__(f"{code}: {detail}")
-
-
-_client_decoder: msgspec.json.Decoder[ClientMessage] = msgspec.json.Decoder(ClientMessage)
-_point_decoder = msgspec.json.Decoder(LocationPoint)
-
-
-def decode_client(data: bytes | str) -> ClientMessage:
-    """Return the client message in ``data``, one JSON object.
-
-    Raises:
-        InvalidMessage: with the error code of protocol §4 and, where it can be read, the ``seq``.
-    """
-    try:
-        return _client_decoder.decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise _diagnose(data, str(error)) from error
-
-
-def decode_point(data: msgspec.Raw) -> LocationPoint:
-    """Return one point of a batch.
-
-    Raises:
-        InvalidMessage: with code ``invalid_location``.
-    """
-    try:
-        return _point_decoder.decode(data)
-    except (msgspec.MsgspecError, RecursionError) as error:
-        raise InvalidMessage("invalid_location", str(error)) from error
-
-
-def _diagnose(data: bytes | str, problem: str) -> InvalidMessage:
-    """Say what is wrong with a message that did not decode. Off the hot path, so it decodes again."""
-    try:
-        loose = _decode_loosely(data)
-    except (ValueError, RecursionError):
-        return InvalidMessage("invalid_message", "not a JSON object in UTF-8")
-    if not isinstance(loose, dict):
-        return InvalidMessage("invalid_message", "not a JSON object")
-    kind, seq = loose.get("type"), _seq_of(loose.get("seq"))
-    if not isinstance(kind, str):
-        return InvalidMessage("invalid_message", "`type` is missing or not a string", seq)
-    if kind not in CLIENT_TYPES:
-        return InvalidMessage("unknown_type", f"unknown type {kind[:32]!r}", seq)
-    bad_seq = loose.get("seq") is not None and seq is None
-    if kind == "location" and not bad_seq and loose.keys() <= set(LocationMessage.__struct_fields__) | {"type"}:
-        return InvalidMessage("invalid_location", problem, seq)
-    return InvalidMessage("invalid_message", problem, seq)
-
-
-def _decode_loosely(data: bytes | str) -> object:
-    """Decode any JSON (RFC 8259), even numbers beyond a double such as 1e999, which msgspec refuses unread."""
-    text = data.decode() if isinstance(data, bytes) else data
-    return json.loads(text, parse_constant=_refuse_constant)
-
-
-def _refuse_constant(name: str) -> object:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _seq_of(value: object) -> int | None:
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_SEQ:
-        return value
-    return None
 
 
 # ---------------------------------------------------------------------------------------------- server
@@ -297,37 +232,7 @@ class AuthOk(_Server, frozen=True, tag="auth_ok"):
 
 ServerMessage = Welcome | Snapshot | Update | Ack | FriendsChanged | Reconnect | TokenExpiring | Error | Pong | AuthOk
 
-_encoder = msgspec.json.Encoder()
-_server_decoder: msgspec.json.Decoder[ServerMessage] = msgspec.json.Decoder(ServerMessage)
-
-
-def encode(message: ServerMessage | ClientMessage) -> bytes:
-    """Return ``message`` as one JSON object in UTF-8."""
-    return _encoder.encode(message)
-
-
-def decode_server(data: bytes | str) -> ServerMessage | None:
-    """Return the server message in ``data``, or ``None`` if its type is newer than this library.
-
-    Unknown fields are ignored, as protocol v1 asks of clients.
-
-    Raises:
-        msgspec.MsgspecError: not a message of this protocol.
-    """
-    try:
-        return _server_decoder.decode(data)
-    except msgspec.ValidationError:
-        kind = msgspec.json.decode(data, type=_Typed).type
-        if kind in _SERVER_TYPES:
-            raise
-        return None
-
-
-class _Typed(msgspec.Struct):
-    type: str
-
-
-_SERVER_TYPES = frozenset(
+SERVER_TYPES = frozenset(
     {
         "welcome",
         "snapshot",

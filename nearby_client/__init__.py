@@ -10,6 +10,7 @@
                 print(client.friends)
 """
 
+from nearby.codecs import JSON, MESSAGE_PACK
 from nearby_client.client import NearbyClient, TokenProvider
 from nearby_client.errors import ApiError, ApiUnreachable, SessionEnded
 from nearby_client.events import Connected, Disconnected, Event
@@ -27,6 +28,8 @@ from nearby_client.rest import (
 )
 
 __all__ = [
+    "JSON",
+    "MESSAGE_PACK",
     "Account",
     "ApiError",
     "ApiUnreachable",

@@ -10,7 +10,7 @@ import asyncio
 import random
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit, urlunsplit
@@ -18,6 +18,7 @@ from urllib.parse import urlsplit, urlunsplit
 import msgspec
 
 from nearby.close_codes import AfterClose, CloseCode, after_close
+from nearby.codecs import CODECS, Codec
 from nearby.messages import (
     AuthMessage,
     ClientMessage,
@@ -32,8 +33,6 @@ from nearby.messages import (
     TokenExpiring,
     Update,
     Welcome,
-    decode_server,
-    encode,
 )
 from nearby.ports import Clock, Sleep
 from nearby_client.backoff import Backoff
@@ -90,6 +89,8 @@ class NearbyClient:
         token: An access token, or a :data:`TokenProvider` such as :meth:`nearby_client.rest.Account.token`. With a
             bare token the session ends when the token does.
         url: The gateway to use. ``None`` asks the API for one at each connection.
+        codecs: How messages may be written, the preferred first; the first that the gateway knows is used. By default
+            MessagePack, and JSON with older gateways.
         on_event: Called with each event on the event loop, instead of :meth:`events`; it must not block.
         rng: The source of the jitter.
         sleep: Waits between connections, seconds.
@@ -102,6 +103,7 @@ class NearbyClient:
         token: str | TokenProvider,
         *,
         url: str | None = None,
+        codecs: Sequence[Codec] = tuple(CODECS.values()),
         on_event: Callable[[Event], None] | None = None,
         rng: random.Random | None = None,
         sleep: Sleep = asyncio.sleep,
@@ -114,6 +116,7 @@ class NearbyClient:
         self._refused_token: str | None = None
         self._refusals = 0
         self._fixed_url = url
+        self._codecs = codecs
         self._next_url: str | None = None
         self._last_url: str | None = None
         self._backoff = Backoff(rng or random.SystemRandom())
@@ -265,7 +268,7 @@ class NearbyClient:
         try:
             token = await self._present_token()
             url = await self._choose_gateway(token)
-            async with open_connection(url, token) as connection:
+            async with open_connection(url, token, self._codecs) as connection:
                 await self._converse(connection, url)
         except _ATTEMPT_ENDED as error:
             self.welcome = None
@@ -275,9 +278,9 @@ class NearbyClient:
         raise AssertionError("a conversation ends by raising")
 
     async def _converse(self, connection: GatewayConnection, url: str) -> None:
-        def on_text(data: bytes) -> None:
+        def on_message(data: bytes) -> None:
             try:
-                message = decode_server(data)
+                message = connection.codec.decode_server(data)
             except (msgspec.MsgspecError, UnicodeDecodeError) as error:
                 raise _NotOurProtocol(str(error)) from error
             if isinstance(message, Welcome):
@@ -289,7 +292,7 @@ class NearbyClient:
         self._connection = connection
         try:
             async with asyncio.timeout(WELCOME_TIMEOUT_S) as unwelcome:
-                await connection.run(on_text)
+                await connection.run(on_message)
         finally:
             self._connection = None
             self.welcome = None
@@ -411,7 +414,7 @@ class NearbyClient:
             self._send(msgspec.structs.replace(self._last_report, sent_at_ms=self._clock()))
 
     def _send(self, message: ClientMessage) -> bool:
-        return self.welcome is not None and self._connection is not None and self._connection.send(encode(message))
+        return self.welcome is not None and self._connection is not None and self._connection.send(message)
 
     def _keep(self, event: Event) -> None:
         if len(self._events) >= EVENT_LIMIT:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -10,7 +10,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketExce
 from websockets.protocol import State
 from websockets.typing import Subprotocol
 
-from nearby.messages import SUBPROTOCOL
+from nearby.codecs import Codec
+from nearby.messages import ClientMessage
 
 OPEN_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 2.0
@@ -48,13 +49,14 @@ class Closed(Exception):
 
 
 class GatewayConnection:
-    """An open WebSocket."""
+    """An open WebSocket, on which both sides write in ``codec``."""
 
-    def __init__(self, socket: ClientConnection) -> None:
+    def __init__(self, socket: ClientConnection, codec: Codec) -> None:
+        self.codec = codec
         self._socket = socket
 
-    def send(self, data: bytes) -> bool:
-        """Write one text frame without waiting; return false if it was not taken.
+    def send(self, message: ClientMessage) -> bool:
+        """Write one message without waiting; return false if it was not taken.
 
         It is not taken while the connection is closing, or when the gateway leaves more than
         :data:`MAX_BACKLOG_BYTES` unread.
@@ -65,27 +67,33 @@ class GatewayConnection:
         if socket.transport.get_write_buffer_size() > MAX_BACKLOG_BYTES:
             return False
         # The library's send() is a coroutine only for the sake of back-pressure, which is decided above.
-        socket.protocol.send_text(data)
+        data = self.codec.encode(message)
+        if self.codec.binary:
+            socket.protocol.send_binary(data)
+        else:
+            socket.protocol.send_text(data)
         socket.send_data()
         return True
 
-    async def run(self, on_text: Callable[[bytes], None]) -> None:
+    async def run(self, on_message: Callable[[bytes], None]) -> None:
         """Hand over each message in order until the connection ends; keepalive ends a silent one.
 
         Raises:
-            Closed: always, in the end, unless ``on_text`` raised: then that.
+            Closed: always, in the end, unless ``on_message`` raised: then that.
         """
         try:
             while True:
-                on_text(await self._socket.recv(decode=False))
+                on_message(await self._socket.recv(decode=False))
         except ConnectionClosed as error:
             code, reason = (ABNORMAL, "") if error.rcvd is None else (error.rcvd.code, error.rcvd.reason)
             raise Closed(code, reason) from error
 
 
 @asynccontextmanager
-async def open_connection(url: str, token: str) -> AsyncIterator[GatewayConnection]:
+async def open_connection(url: str, token: str, codecs: Sequence[Codec]) -> AsyncIterator[GatewayConnection]:
     """Connect to the gateway at ``url`` as the bearer of ``token``; close with code 1000 at the end of the context.
+
+    The connection has the first of ``codecs`` that the gateway knows.
 
     Raises:
         UpgradeRefused: the gateway answered, but not with a WebSocket.
@@ -94,7 +102,7 @@ async def open_connection(url: str, token: str) -> AsyncIterator[GatewayConnecti
     opening = connect(
         url,
         additional_headers={"Authorization": f"Bearer {token}"},
-        subprotocols=[Subprotocol(SUBPROTOCOL)],
+        subprotocols=[Subprotocol(codec.name) for codec in codecs],
         compression=None,
         proxy=None,
         open_timeout=OPEN_TIMEOUT_S,
@@ -111,7 +119,10 @@ async def open_connection(url: str, token: str) -> AsyncIterator[GatewayConnecti
     except (OSError, TimeoutError, WebSocketException, ValueError) as error:
         raise Unreachable(f"{type(error).__name__}: {error}") from error
     try:
-        yield GatewayConnection(socket)
+        codec = next((codec for codec in codecs if codec.name == socket.subprotocol), None)
+        if codec is None:
+            raise Unreachable("the gateway chose no subprotocol")
+        yield GatewayConnection(socket, codec)
     finally:
         await socket.close()
 

@@ -11,6 +11,7 @@ from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
 
 from nearby.changes import Change
 from nearby.close_codes import CloseCode
+from nearby.codecs import JSON, Codec
 from nearby.tokens import AccessToken
 from ws_gateway.session import MAX_FRAME_BYTES, Report, Session
 from ws_gateway.viewer import Viewer
@@ -31,6 +32,8 @@ MAX_FRAGMENTS = 1024
 SMALL_BYTES = 512
 """picows keeps a buffer as large as the largest frame that it copied, for each connection; larger frames go around."""
 HEADER_ROOM = bytes(14)
+_FRAMES = (WSMsgType.TEXT, WSMsgType.BINARY)
+"""By whether the codec is binary."""
 _NO_HEADERS: CIMultiDict[str] = CIMultiDict()
 _NO_CODE = 1005
 _OTHER_CODE = 3000
@@ -52,6 +55,7 @@ class Arrival:
 class Connection(WSListener):
     """One client's socket, with the session that speaks for it and the viewer that watches for it.
 
+    ``codec`` is what it chose on the upgrade; a frame of the other type than the codec's ends it.
     ``writable`` is false while the client does not take what it was sent; since ``blocked_at_ms`` then.
     ``unproven_bytes`` were sent since the client last showed that it reads; ``probed_at_ms`` is when it was asked to.
     ``arrival`` is there until the client's friends are loaded. ``listening``: subscribed to its user's own channels.
@@ -67,6 +71,7 @@ class Connection(WSListener):
         "arrival",
         "blocked_at_ms",
         "closed_with",
+        "codec",
         "connection_id",
         "has_reported",
         "listening",
@@ -79,8 +84,14 @@ class Connection(WSListener):
     )
 
     def __init__(
-        self, gateway: Gateway, session: Session, connection_id: str, upgrade_token: AccessToken | None
+        self,
+        gateway: Gateway,
+        session: Session,
+        connection_id: str,
+        upgrade_token: AccessToken | None,
+        codec: Codec = JSON,
     ) -> None:
+        self.codec = codec
         self.connection_id = connection_id
         self.session = session
         self.upgrade_token = upgrade_token
@@ -123,14 +134,15 @@ class Connection(WSListener):
             return
         elif frame.rsv1 or frame.rsv2 or frame.rsv3:
             self._gateway.fail(self, CloseCode.PROTOCOL_ERROR, "reserved bits are set")
-        elif kind == WSMsgType.TEXT and frame.fin and self._fragments is None:
+        elif kind == _FRAMES[self.codec.binary] and frame.fin and self._fragments is None:
             self._gateway.received(self, frame.get_payload_as_bytes())
         elif kind == WSMsgType.PING:
             self._gateway.pinged(self, frame.get_payload_as_bytes())
         elif kind == WSMsgType.PONG:
             self._gateway.ponged(self)
-        elif kind == WSMsgType.BINARY:
-            self._gateway.fail(self, CloseCode.UNSUPPORTED_DATA, "text frames only")
+        elif kind == _FRAMES[not self.codec.binary]:
+            only = "binary" if self.codec.binary else "text"
+            self._gateway.fail(self, CloseCode.UNSUPPORTED_DATA, f"{only} frames only")
         else:
             self._on_fragment(frame)
 
@@ -156,7 +168,7 @@ class Connection(WSListener):
 
     def _on_fragment(self, frame: WSFrame) -> None:
         """Put a fragmented message together (RFC 6455 §5.4)."""
-        starts = frame.msg_type == WSMsgType.TEXT
+        starts = frame.msg_type == _FRAMES[self.codec.binary]
         if starts is (self._fragments is not None):
             self._gateway.fail(self, CloseCode.PROTOCOL_ERROR, "fragments out of order")
             return
@@ -185,16 +197,17 @@ class Connection(WSListener):
     # ----------------------------------------------------------------------------------- to the client
 
     def send_frame(self, frame: bytes) -> None:
-        """Send one text frame. A client that leaves too much unread is cut off instead."""
+        """Send one frame of the codec's type. A client that leaves too much unread is cut off instead."""
         transport = self._transport
         if transport is None:
             return
         if not self.writable and transport.underlying_transport.get_write_buffer_size() > MAX_BACKLOG_BYTES:
             self._gateway.fail(self, CloseCode.TOO_SLOW, "too slow")
         elif len(frame) <= SMALL_BYTES:
-            transport.send(WSMsgType.TEXT, frame)
+            transport.send(_FRAMES[self.codec.binary], frame)
         else:
-            transport.send_reuse_external_bytearray(WSMsgType.TEXT, bytearray(HEADER_ROOM + frame), len(HEADER_ROOM))
+            kind = _FRAMES[self.codec.binary]
+            transport.send_reuse_external_bytearray(kind, bytearray(HEADER_ROOM + frame), len(HEADER_ROOM))
         self.unproven_bytes += len(frame)
 
     def ping(self) -> None:

@@ -22,7 +22,6 @@ from contextlib import suppress
 
 import msgspec
 
-from nearby import messages
 from nearby.close_codes import CloseCode
 from nearby.errors import StoreUnavailable
 from nearby.messages import Reconnect
@@ -274,7 +273,7 @@ class Drain:
             return
         assert self._schedule is not None
         after_ms = round(self._rng.uniform(0, self._schedule.after_s) * 1000)
-        client.send_frame(messages.encode(Reconnect(after_ms, "drain")))
+        client.send_frame(client.codec.encode(Reconnect(after_ms, "drain")))
         self._told_count += 1
 
     def _close_all(self) -> None:

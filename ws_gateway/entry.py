@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-import msgspec
-
 from nearby.channels import approximate_channel, location_channel
+from nearby.codecs import CODECS, Codec
 from nearby.geo import unit_vector
 from nearby.model import Precision, UserId
 from nearby.record import LocationRecord, approximate
@@ -17,11 +16,11 @@ if TYPE_CHECKING:
 
 Vector = tuple[float, float, float]
 
-_encode = msgspec.json.Encoder().encode
-
+_NOT_ENCODED: list[bytes | None] = [None] * len(CODECS)
 
 # Looking a member up on its enum takes longer than all else here that is done per friend.
 EXACT, APPROXIMATE, OFF = Tier.EXACT, Tier.APPROXIMATE, Tier.OFF
+_SAID_EXACT, _SAID_APPROXIMATE = Precision.EXACT.value, Precision.APPROXIMATE.value
 
 
 def channel_of(user_id: UserId, tier: Tier) -> bytes:
@@ -52,16 +51,17 @@ class Entry:
     ``exact`` says whether ``tier`` is. ``viewers`` tells for each whether their map shows this friend now.
     ``expires_at_ms`` is by the caller's clock, as is ``heard_ms``, when this friend was last heard of. ``sharing``:
     what the friend ``said`` to everyone lets the tier through, by the last :meth:`judge`, which also sets ``ceiling``.
-    ``fresh`` means that nothing published since the last reading of the cache can have been missed.
+    ``fresh`` means that nothing published since the last reading of the cache can have been missed. ``fragments`` has
+    what :meth:`encode` returned for this record, at the place of each codec.
     """
 
     __slots__ = (
-        "_fragment",
         "ceiling",
         "channel",
         "exact",
         "expires_at_ms",
         "expiry_second",
+        "fragments",
         "fresh",
         "heard_ms",
         "record",
@@ -88,7 +88,7 @@ class Entry:
         self.expiry_second = 0
         self.heard_ms = 0
         self.fresh = tier is OFF
-        self._fragment: bytes | None = None
+        self.fragments = _NOT_ENCODED.copy()
 
     def judge(self, now_ms: int) -> Decision:
         """Let what this friend said to everyone hold as of ``now_ms``; return what that is."""
@@ -104,28 +104,26 @@ class Entry:
                 record = approximate(record)
             self.vector = unit_vector(record.lat_deg, record.lon_deg)
         self.record = record
-        self._fragment = None
+        self.fragments = _NOT_ENCODED.copy()
         self.expires_at_ms = expires_at_ms
 
-    @property
-    def fragment(self) -> bytes:
-        """The JSON of the friend entry up to the distance, encoded once per record."""
-        if self._fragment is None:
-            record = self.record
-            assert record is not None
-            precision = Precision.EXACT if self.exact else Precision.APPROXIMATE
-            fields: dict[str, object] = {
-                "user_id": self.user_id,
-                "lat": record.lat_deg,
-                "lon": record.lon_deg,
-                "updated_at_ms": record.recorded_at_ms,
-                "precision": precision.value,
-            }
-            if record.accuracy_m is not None:
-                fields["accuracy_m"] = round(record.accuracy_m, 1)
-            if record.speed_mps is not None:
-                fields["speed_mps"] = record.speed_mps
-            if record.heading_deg is not None:
-                fields["heading_deg"] = record.heading_deg
-            self._fragment = _encode(fields)[:-1] + b',"distance_m":'
-        return self._fragment
+    def encode(self, codec: Codec) -> bytes:
+        """Return the friend entry up to the distance, and keep it for the other viewers of the same ``codec``."""
+        record = self.record
+        assert record is not None
+        fields: dict[str, object] = {
+            "user_id": self.user_id,
+            "lat": record.lat_deg,
+            "lon": record.lon_deg,
+            "updated_at_ms": record.recorded_at_ms,
+            "precision": _SAID_EXACT if self.exact else _SAID_APPROXIMATE,
+        }
+        if record.accuracy_m is not None:
+            fields["accuracy_m"] = round(record.accuracy_m, 1)
+        if record.speed_mps is not None:
+            fields["speed_mps"] = record.speed_mps
+        if record.heading_deg is not None:
+            fields["heading_deg"] = record.heading_deg
+        fields["distance_m"] = 0
+        fragment = self.fragments[codec.place] = codec.encode(fields)[codec.up_to_distance]
+        return fragment

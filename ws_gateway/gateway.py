@@ -12,10 +12,11 @@ from functools import partial
 
 import msgspec
 
-from nearby import changes, messages
+from nearby import changes
 from nearby.changes import Change, FriendshipChanged, HistoryRetentionChanged, SharingChanged, TokensRevoked, Unreadable
 from nearby.channels import control_channel, is_location, location_channel
 from nearby.close_codes import CloseCode
+from nearby.codecs import Codec
 from nearby.errors import RecordError, StoreUnavailable
 from nearby.messages import Ack, Error, FriendsChanged, ServerMessage, Welcome
 from nearby.model import GoneReason, Location
@@ -51,7 +52,7 @@ from ws_gateway.session import (
 )
 from ws_gateway.sightings import Sightings
 from ws_gateway.tiers import TierChanges, edge_of
-from ws_gateway.viewer import Viewer, encode_snapshot
+from ws_gateway.viewer import Viewer
 
 log = logging.getLogger(__name__)
 
@@ -149,13 +150,13 @@ class Gateway:
 
     # ------------------------------------------------------------------------------------- connections
 
-    def new_connection(self, token: AccessToken | None) -> Connection:
-        """Return a connection whose client showed ``token`` on the upgrade, or none yet."""
+    def new_connection(self, token: AccessToken | None, codec: Codec) -> Connection:
+        """Return a connection whose client chose ``codec`` on the upgrade, and showed ``token``, or none yet."""
         limits = self.settings.limits
         spread = random.uniform(1 - AGE_SPREAD, 1 + AGE_SPREAD)  # noqa: S311 - spreads load, guards nothing
         max_age_ms = round(limits.max_connection_age_s * spread * 1000)
-        session = Session(self.settings.token_keys, limits, self._clock(), max_age_ms)
-        return Connection(self, session, f"c-{secrets.token_hex(6)}", token)
+        session = Session(self.settings.token_keys, limits, self._clock(), max_age_ms, codec)
+        return Connection(self, session, f"c-{secrets.token_hex(6)}", token, codec)
 
     def opened(self, connection: Connection) -> None:
         """The socket of ``connection`` is open."""
@@ -166,7 +167,7 @@ class Gateway:
             self._perform(connection, connection.session.admit(token))
 
     def received(self, connection: Connection, data: bytes) -> None:
-        """Take one whole text message."""
+        """Take one whole message."""
         self._perform(connection, connection.session.receive(data, self._clock(), self.cache_clock()))
 
     def pinged(self, connection: Connection, payload: bytes) -> None:
@@ -246,7 +247,7 @@ class Gateway:
 
     def _admit(self, connection: Connection, token: AccessToken) -> None:
         limits = self.settings.limits
-        viewer = connection.viewer = Viewer(token.user_id, limits.radius_m, connection)
+        viewer = connection.viewer = Viewer(token.user_id, limits.radius_m, connection, connection.codec)
         same_user = self.devices.setdefault(location_channel(token.user_id), Devices()).connected
         if limits.connections_per_user and len(same_user) >= limits.connections_per_user:
             self.fail(same_user[0], CloseCode.REPLACED, "replaced by a newer connection")
@@ -325,7 +326,7 @@ class Gateway:
         else:
             viewer.live = True
             self.hub.advance()
-            connection.send_frame(encode_snapshot(viewer.snapshot()))
+            connection.send_frame(connection.codec.snapshot(viewer.snapshot()))
 
     # ----------------------------------------------------------------------------------------- reports
 
@@ -531,7 +532,7 @@ class Gateway:
 
 
 def _send(connection: Connection, message: ServerMessage) -> None:
-    connection.send_frame(messages.encode(message))
+    connection.send_frame(connection.codec.encode(message))
 
 
 def _passed(since_ms: int | None, deadline_ms: int, now_ms: int) -> bool:

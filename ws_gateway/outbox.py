@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 
 from ws_gateway.hub import Hub
-from ws_gateway.viewer import Viewer, encode_update
+from ws_gateway.viewer import Viewer
 
 BUDGET_S = 0.005
 """How long one flush may hold the event loop, seconds."""
@@ -112,7 +112,7 @@ class Outbox:
         viewer.pending = {}
         self.compared_count += len(pending)
         changes = viewer.changes(pending)
-        frame = encode_update(changes)
+        frame = viewer.codec.update(changes.friends, changes.gone)
         if frame is not None:
             self.delivered_count += len(changes.friends)
             self.frame_count += 1

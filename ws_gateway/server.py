@@ -18,8 +18,8 @@ from urllib.parse import parse_qsl, urlsplit
 import picows
 from picows import WSListener, WSUpgradeRequest, WSUpgradeResponse, WSUpgradeResponseWithListener
 
+from nearby.codecs import CODECS, Codec
 from nearby.errors import TokenError
-from nearby.messages import SUBPROTOCOL
 from nearby.tokens import AccessToken
 from ws_gateway import descriptors
 from ws_gateway.admission import Refusal, client_address
@@ -154,7 +154,7 @@ class _Refused(Exception):
 def upgrade(gateway: Gateway, request: WSUpgradeRequest, now_ms: int) -> WSUpgradeResponseWithListener:
     """Return the connection for ``request``, or the HTTP error that refuses it."""
     try:
-        _check_request(request)
+        codec = _check_request(request)
         _check_capacity(gateway)
         _check_origin(request, gateway)
         _check_rate(request, gateway)
@@ -164,11 +164,12 @@ def upgrade(gateway: Gateway, request: WSUpgradeRequest, now_ms: int) -> WSUpgra
         body = f"{refused.detail}\n".encode()
         response = WSUpgradeResponse.create_error_response(refused.status, body, refused.headers)
         return WSUpgradeResponseWithListener(response, None)
-    response = WSUpgradeResponse.create_101_response({"Sec-WebSocket-Protocol": SUBPROTOCOL})
-    return WSUpgradeResponseWithListener(response, gateway.new_connection(token))
+    response = WSUpgradeResponse.create_101_response({"Sec-WebSocket-Protocol": codec.name})
+    return WSUpgradeResponseWithListener(response, gateway.new_connection(token, codec))
 
 
-def _check_request(request: WSUpgradeRequest) -> None:
+def _check_request(request: WSUpgradeRequest) -> Codec:
+    """Return the codec of the first subprotocol offered that is one of ours."""
     parts = urlsplit(request.path.decode("latin-1"))
     if any(name.lower() in TOKEN_PARAMETERS for name, _ in parse_qsl(parts.query, keep_blank_values=True)):
         detail = "a token never goes into a URL; use the Authorization header"
@@ -178,11 +179,13 @@ def _check_request(request: WSUpgradeRequest) -> None:
     if request.headers.getall("Sec-WebSocket-Version", []) != ["13"]:
         versions = {"Sec-WebSocket-Version": "13"}
         raise _Refused(HTTPStatus.UPGRADE_REQUIRED, "version", "WebSocket version 13 only", versions)
-    if SUBPROTOCOL not in _words(request, "Sec-WebSocket-Protocol"):
-        raise _Refused(HTTPStatus.BAD_REQUEST, "subprotocol", f"offer the subprotocol {SUBPROTOCOL}")
+    known = [CODECS[name] for name in _words(request, "Sec-WebSocket-Protocol") if name in CODECS]
+    if not known:
+        raise _Refused(HTTPStatus.BAD_REQUEST, "subprotocol", f"offer the subprotocol {' or '.join(CODECS)}")
     if "upgrade" in (word.lower() for word in _words(request, "Connection")):
         # Firefox sends "keep-alive, Upgrade" (RFC 9110 §7.6.1: a list); picows takes "Upgrade" alone.
         request.headers["Connection"] = "Upgrade"
+    return known[0]
 
 
 def _words(request: WSUpgradeRequest, header: str) -> list[str]:

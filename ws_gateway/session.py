@@ -9,11 +9,12 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from nearby import messages
 from nearby.close_codes import CloseCode
+from nearby.codecs import JSON, Codec
 from nearby.errors import TokenError
 from nearby.fixes import recorded_at, speed_mps
 from nearby.messages import (
+    MAX_BATCH_POINTS,
     AuthMessage,
     AuthOk,
     BatchMessage,
@@ -125,11 +126,15 @@ class Phase(enum.Enum):
 
 
 class Session:
-    """The protocol state of one connection, which ends at the age of ``max_age_ms``, if that is not 0."""
+    """The protocol state of one connection, whose client writes in ``codec``.
+
+    It ends at the age of ``max_age_ms``, if that is not 0.
+    """
 
     __slots__ = (
         "_bucket",
         "_bucket_at_ms",
+        "_codec",
         "_expiry_told",
         "_invalid_in_a_row",
         "_keys",
@@ -145,12 +150,15 @@ class Session:
         "token",
     )
 
-    def __init__(self, keys: TokenKeys, limits: LimitSettings, now_ms: int, max_age_ms: int = 0) -> None:
+    def __init__(
+        self, keys: TokenKeys, limits: LimitSettings, now_ms: int, max_age_ms: int = 0, codec: Codec = JSON
+    ) -> None:
         self.phase = Phase.AUTHENTICATING
         self.token: AccessToken | None = None
         self._keys = keys
         self._limits = limits
         self._max_age_ms = max_age_ms
+        self._codec = codec
         self._opened_at_ms = now_ms
         self._seen_at_ms = now_ms
         self._pinged_at_ms: int | None = None
@@ -209,7 +217,7 @@ class Session:
         return self._count_rate_limited()
 
     def receive(self, data: bytes, now_ms: int, dated_ms: int | None = None) -> list[Effect]:
-        """Take one text message and return what to do about it.
+        """Take one message and return what to do about it.
 
         ``dated_ms`` is the same instant by the clock that dates locations, where that is another.
         """
@@ -219,7 +227,7 @@ class Session:
         if self.phase is Phase.AUTHENTICATING and len(data) > MAX_FRAME_BEFORE_AUTH_BYTES:
             return self.close(CloseCode.TOO_BIG, "frame before authentication too big")
         try:
-            message = messages.decode_client(data)
+            message = self._codec.decode_client(data)
         except InvalidMessage as problem:
             return self._refuse(problem, data)
         retry_after_ms = self._take_token(now_ms)
@@ -233,7 +241,7 @@ class Session:
         return effects
 
     def _refuse(self, problem: InvalidMessage, data: bytes) -> list[Effect]:
-        if not _is_utf8(data):
+        if not self._codec.binary and not _is_utf8(data):
             return self.close(CloseCode.INVALID_TEXT, "not UTF-8")
         self._invalid_in_a_row += 1
         told: list[Effect] = [Send(Error(problem.code, problem.detail, problem.seq))]
@@ -309,13 +317,13 @@ class Session:
     # --------------------------------------------------------------------------------------- locations
 
     def _batch(self, message: BatchMessage, now_ms: int) -> StoreBatch:
-        if len(message.points) > messages.MAX_BATCH_POINTS:
-            detail = f"{len(message.points)} points; at most {messages.MAX_BATCH_POINTS}"
+        if len(message.points) > MAX_BATCH_POINTS:
+            detail = f"{len(message.points)} points; at most {MAX_BATCH_POINTS}"
             raise InvalidMessage("too_many_points", detail, message.seq)
         points, rejected = [], []
         for index, raw in enumerate(message.points):
             try:
-                point = messages.decode_point(raw)
+                point = self._codec.decode_point(raw)
                 points.append(point.at(recorded_at(point, now_ms, None)))
             except InvalidMessage as problem:
                 rejected.append(RejectedPoint(index, problem.code))

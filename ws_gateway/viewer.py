@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import asin, sqrt
 from typing import Protocol
 
+from nearby.codecs import JSON, Codec
 from nearby.geo import EARTH_DIAMETER_M, HYSTERESIS, shown_distance_m, squared_chord_of
 from nearby.model import GoneReason, UserId
 from nearby.sharing import TierPlan
@@ -28,7 +29,7 @@ class Client(Protocol):
     writable: bool
 
     def send_frame(self, frame: bytes) -> None:
-        """Send one text frame."""
+        """Send one frame of the viewer's codec."""
 
 
 class _Nobody:
@@ -51,6 +52,7 @@ class Viewer:
     changes, for those friends who said something special. ``audience`` is who may see the viewer's own user.
     ``saw`` has the friends who were shown and are not any more, until somebody has noted them.
     ``version`` is the newest that was heard of among the versions of the viewer's own locations.
+    ``codec`` is the client's.
     """
 
     __slots__ = (
@@ -58,6 +60,7 @@ class Viewer:
         "_leave_squared",
         "audience",
         "client",
+        "codec",
         "friends",
         "gone",
         "history_retention",
@@ -74,9 +77,10 @@ class Viewer:
         "version",
     )
 
-    def __init__(self, user_id: UserId, radius_m: float, client: Client) -> None:
+    def __init__(self, user_id: UserId, radius_m: float, client: Client, codec: Codec = JSON) -> None:
         self.user_id = user_id
         self.client = client
+        self.codec = codec
         self.friends: dict[UserId, Entry] = {}
         self.vector: Vector | None = None
         self.live = False
@@ -103,6 +107,8 @@ class Viewer:
         """Return how the map must change for ``entries``, and take it as changed."""
         assert self.vector is not None
         x, y, z = self.vector
+        codec = self.codec
+        place, end_entry = codec.place, codec.end_entry
         friends: list[bytes] = []
         gone, self.gone = self.gone, {}
         for entry in entries:
@@ -123,7 +129,7 @@ class Viewer:
             if squared <= (self._leave_squared if shown else self._enter_squared):
                 metres = EARTH_DIAMETER_M * asin(min(1.0, sqrt(squared) / 2))
                 distance_m = int(metres + 0.5) if entry.exact else shown_distance_m(metres, exact=False)
-                friends.append(b"%b%d}" % (entry.fragment, distance_m))
+                friends.append((entry.fragments[place] or entry.encode(codec)) + end_entry(distance_m))
                 if not shown:
                     entry.viewers[self] = True
                     gone.pop(entry.user_id, None)
@@ -146,23 +152,3 @@ class Viewer:
     def is_news(self, friend_id: UserId, sequence: int) -> bool:
         """Whether row ``sequence`` of the change feed says something newer about the friendship."""
         return sequence > max(self.list_sequence, self.touched.get(friend_id, 0))
-
-
-def encode_snapshot(friends: Sequence[bytes]) -> bytes:
-    """Return a ``snapshot`` frame of encoded friend entries."""
-    return b'{"type":"snapshot","friends":[%b]}' % b",".join(friends)
-
-
-def encode_update(changes: Changes) -> bytes | None:
-    """Return an ``update`` frame, or ``None`` if nothing changed."""
-    if changes.gone:
-        gone = b",".join(
-            b'{"user_id":"%b","reason":"%b"}' % (user_id.encode(), reason.value.encode())
-            for user_id, reason in changes.gone.items()
-        )
-        if changes.friends:
-            return b'{"type":"update","friends":[%b],"gone":[%b]}' % (b",".join(changes.friends), gone)
-        return b'{"type":"update","gone":[%b]}' % gone
-    if changes.friends:
-        return b'{"type":"update","friends":[%b]}' % b",".join(changes.friends)
-    return None

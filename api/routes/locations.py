@@ -11,8 +11,9 @@ from api.auth import Caller
 from api.problems import Problem, documented, invalid_request, not_authenticated
 from api.rights_schemas import AckBody, RejectedPointBody
 from api.services import Services, ServicesDep
+from nearby.codecs import JSON
 from nearby.fixes import recorded_at
-from nearby.messages import MAX_BATCH_POINTS, InvalidMessage, decode_point
+from nearby.messages import MAX_BATCH_POINTS, InvalidMessage
 from nearby.model import FriendList, Location, UserId
 
 router = APIRouter(prefix="/v1/locations", tags=["locations"])
@@ -53,7 +54,7 @@ async def report(services: ServicesDep, caller: Caller, request: Request) -> Ack
     try:
         if "points" in body:
             return await _store(services, user, body["points"])
-        point = decode_point(body["location"])
+        point = JSON.decode_point(body["location"])
         location = point.at(recorded_at(point, services.clock()))
     except InvalidMessage as error:
         raise Problem(422, error.code, error.detail) from error
@@ -79,7 +80,7 @@ async def _store(services: Services, user: FriendList, data: msgspec.Raw) -> Ack
     rejected: list[RejectedPointBody] = []
     for index, raw in enumerate(raw_points):
         try:
-            point = decode_point(raw)
+            point = JSON.decode_point(raw)
             locations.append(point.at(recorded_at(point, now_ms)))
         except InvalidMessage as problem:
             rejected.append(RejectedPointBody(index=index, code=problem.code))

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from nearby.codecs import JSON
 from nearby.geo import distance_m
-from nearby.messages import Snapshot, decode_server
+from nearby.messages import Snapshot
 from nearby.model import Location
 from nearby.record import LocationRecord
 from tests.api.stack import Stack, User, assert_problem
@@ -46,7 +47,7 @@ async def test_entries_are_those_of_a_snapshot(stack: Stack) -> None:
         "precision": "exact",
     }
     assert second.items() >= {"accuracy_m": 8.0, "speed_mps": 1.5, "heading_deg": 90.0, "distance_m": 1_000}.items()
-    snapshot = decode_server('{"type":"snapshot",' + answer.text.removeprefix("{"))
+    snapshot = JSON.decode_server(b'{"type":"snapshot",' + answer.content.removeprefix(b"{"))
     assert isinstance(snapshot, Snapshot)
     assert [entry.distance_m for entry in snapshot.friends] == [500, 1_000], "nearest first"
 

@@ -17,7 +17,7 @@ import httpx
 import pytest
 import websockets
 
-from nearby.messages import SUBPROTOCOL
+from nearby.codecs import JSON
 from tests.support.eventually import eventually
 from tests.support.gauges import descriptor_count, metrics
 from tests.support.light_clients import fixed, light_crowd
@@ -35,7 +35,7 @@ def connect(gateway: Gateway, token: str | None = None, **headers: str) -> webso
     return websockets.connect(
         gateway.ws_url,
         additional_headers={**authorization, **{name.replace("_", "-"): value for name, value in headers.items()}},
-        subprotocols=[websockets.Subprotocol(SUBPROTOCOL)],
+        subprotocols=[websockets.Subprotocol(JSON.name)],
         compression=None,
         proxy=None,
     )

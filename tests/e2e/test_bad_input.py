@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 import websockets
 
+from nearby.codecs import JSON, Codec
 from nearby_client import NearbyApi
 from tests.support.eventually import eventually
 from tests.support.people import Person, befriend, sign_up
@@ -57,14 +58,14 @@ class RawSocket:
 
     @classmethod
     @asynccontextmanager
-    async def upgraded(cls, stack: Stack, person: Person) -> AsyncIterator[RawSocket]:
+    async def upgraded(cls, stack: Stack, person: Person, codec: Codec = JSON) -> AsyncIterator[RawSocket]:
         parts = urlsplit(stack.gateways[0].ws_url)
         reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
         try:
             key = base64.b64encode(os.urandom(16)).decode()
             writer.write(
                 f"GET /v1/ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\nSec-WebSocket-Protocol: nearby.v1.json\r\n"
+                f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\nSec-WebSocket-Protocol: {codec.name}\r\n"
                 f"Authorization: Bearer {person.account.access_token}\r\n\r\n".encode()
             )
             async with asyncio.timeout(5):

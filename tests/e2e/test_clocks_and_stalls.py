@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import websockets
 
-from nearby.messages import SUBPROTOCOL
+from nearby.codecs import JSON
 from nearby_client import NearbyApi
 from tests.support.eventually import eventually
 from tests.support.gauges import metrics
@@ -57,7 +57,7 @@ async def listening(gateway: Gateway, token: str) -> AsyncIterator[Listener]:
     async with websockets.connect(
         gateway.ws_url,
         additional_headers={"Authorization": f"Bearer {token}"},
-        subprotocols=[websockets.Subprotocol(SUBPROTOCOL)],
+        subprotocols=[websockets.Subprotocol(JSON.name)],
         compression=None,
         ping_interval=None,
         proxy=None,

@@ -20,7 +20,7 @@ import pytest
 
 from discovery.connect import open_discovery
 from nearby.close_codes import CloseCode
-from nearby.messages import SUBPROTOCOL
+from nearby.codecs import JSON
 from nearby.model import UserId
 from nearby.ports import Member, MemberState, Role
 from nearby_client import NearbyApi
@@ -270,7 +270,7 @@ async def test_once_clients_are_sent_away_nobody_can_connect_and_it_is_too_late_
 
 
 async def upgrade(gateway: Gateway, token: str) -> None:
-    headers = {"Authorization": f"Bearer {token}", "Sec-WebSocket-Protocol": SUBPROTOCOL}
+    headers = {"Authorization": f"Bearer {token}", "Sec-WebSocket-Protocol": JSON.name}
     transport, _ = await picows.ws_connect(picows.WSListener, gateway.ws_url, extra_headers=headers)
     transport.disconnect()
     await transport.wait_disconnected()

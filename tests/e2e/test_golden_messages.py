@@ -17,11 +17,12 @@ from typing import Any
 
 import httpx
 import jsonschema
+import msgspec
 import pytest
 import pytest_asyncio
 import websockets
 
-from nearby.messages import SUBPROTOCOL
+from nearby.codecs import CODECS, JSON, Codec
 from nearby.model import UserId
 from nearby.settings import parse_keys
 from nearby_client import NearbyApi
@@ -41,16 +42,18 @@ HERE = {"lat": 41.88, "lon": -87.63}
 class Phone:
     """A client on a bare socket, which keeps every message by its type, the last of each form."""
 
-    def __init__(self, socket: websockets.ClientConnection) -> None:
+    def __init__(self, socket: websockets.ClientConnection, codec: Codec) -> None:
+        self._codec = codec
         self.messages: list[dict[str, Any]] = []
         self._socket = socket
 
     async def listen(self) -> None:
         async for frame in self._socket:
-            self.messages.append(json.loads(frame))
+            assert isinstance(frame, bytes) is self._codec.binary
+            self.messages.append(json.loads(frame) if self._codec is JSON else msgspec.msgpack.decode(frame))  # type: ignore[arg-type]
 
     async def say(self, **message: Any) -> None:
-        await self._socket.send(json.dumps(message))
+        await self._socket.send(self._codec.encode(message), text=not self._codec.binary)
 
     def found(self, **fields: Any) -> dict[str, Any] | None:
         """The last message with these fields, each of which may be a predicate."""
@@ -71,11 +74,11 @@ class Phone:
 
 
 @asynccontextmanager
-async def phone(url: str, token: str) -> AsyncIterator[Phone]:
+async def phone(url: str, token: str, codec: Codec) -> AsyncIterator[Phone]:
     headers = {"Authorization": f"Bearer {token}"}
-    subprotocols = [websockets.Subprotocol(SUBPROTOCOL)]
+    subprotocols = [websockets.Subprotocol(codec.name)]
     async with websockets.connect(url, additional_headers=headers, subprotocols=subprotocols, proxy=None) as socket:
-        client = Phone(socket)
+        client = Phone(socket, codec)
         async with asyncio.TaskGroup() as tasks:
             listening = tasks.create_task(client.listen())
             try:
@@ -103,15 +106,15 @@ def token_ending_in(stack: Stack, person: Person, seconds: int) -> str:
     return keys.issue(UserId(person.user_id), time.time_ns() // 1_000_000, seconds)
 
 
-async def capture(stack: Stack, api: NearbyApi) -> dict[str, dict[str, Any]]:
-    """Have the server send one message of each form; return them by name."""
+async def capture(stack: Stack, api: NearbyApi, codec: Codec, others: asyncio.Barrier) -> dict[str, dict[str, Any]]:
+    """Have the server send one message of each form; return them by name. It drains when the ``others`` are as far."""
     anna, ben = await two_friends(api)
     one, other = (gateway.ws_url for gateway in stack.gateways)
     got: dict[str, dict[str, Any]] = {}
     async with (
         rules_at(stack.api_url) as rules,
-        phone(one, token_ending_in(stack, anna, 62)) as annas,
-        phone(other, token_ending_in(stack, ben, 600)) as bens,
+        phone(one, token_ending_in(stack, anna, 62), codec) as annas,
+        phone(other, token_ending_in(stack, ben, 600), codec) as bens,
     ):
         got["welcome"] = await annas.gets(type="welcome")
         await annas.say(type="location", seq=1, **HERE)
@@ -138,18 +141,31 @@ async def capture(stack: Stack, api: NearbyApi) -> dict[str, dict[str, Any]]:
         got["token_expiring"] = await annas.gets(type="token_expiring")
         await annas.say(type="auth", token=token_ending_in(stack, anna, 600))
         got["auth_ok"] = await annas.gets(type="auth_ok")
-        async with httpx.AsyncClient(trust_env=False) as http:
-            headers = {"Authorization": f"Bearer {stack.admin_token}"}
-            answer = await http.post(f"{stack.gateways[0].admin_url}/admin/v1/drain", headers=headers, json={})
-            assert answer.status_code == 202, answer.text
+        if await others.wait() == 0:
+            await drain(stack)
         got["reconnect"] = await annas.gets(type="reconnect")
     return got
 
 
+async def drain(stack: Stack) -> None:
+    async with httpx.AsyncClient(trust_env=False) as http:
+        headers = {"Authorization": f"Bearer {stack.admin_token}"}
+        answer = await http.post(f"{stack.gateways[0].admin_url}/admin/v1/drain", headers=headers, json={})
+        assert answer.status_code == 202, answer.text
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def captured(stack: Stack) -> dict[str, dict[str, Any]]:
-    async with NearbyApi(stack.api_url) as api:
-        return await capture(stack, api)
+async def both(stack: Stack) -> dict[str, dict[str, dict[str, Any]]]:
+    """What was captured in each codec, by its name."""
+    barrier = asyncio.Barrier(len(CODECS))
+    async with NearbyApi(stack.api_url) as api, asyncio.TaskGroup() as tasks:
+        captures = {name: tasks.create_task(capture(stack, api, codec, barrier)) for name, codec in CODECS.items()}
+    return {name: captured.result() for name, captured in captures.items()}
+
+
+@pytest.fixture(params=CODECS)
+def captured(both: dict[str, dict[str, dict[str, Any]]], request: pytest.FixtureRequest) -> dict[str, dict[str, Any]]:
+    return both[request.param]
 
 
 @pytest_asyncio.fixture(loop_scope="module")

@@ -13,10 +13,11 @@ from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import msgspec
 import pytest
 import websockets
 
-from nearby.messages import SUBPROTOCOL
+from nearby.codecs import JSON, MESSAGE_PACK, Codec
 from tests.support.eventually import eventually
 from tests.support.gauges import descriptor_count, metrics, resident_bytes, watching_lag
 from tests.support.phones import upgrade_request
@@ -79,7 +80,7 @@ def _connect(gateway: Gateway, token: str) -> websockets.connect:
     return websockets.connect(
         gateway.ws_url,
         additional_headers={"Authorization": f"Bearer {token}"},
-        subprotocols=[websockets.Subprotocol(SUBPROTOCOL)],
+        subprotocols=[websockets.Subprotocol(JSON.name)],
         compression=None,
         proxy=None,
     )
@@ -131,12 +132,8 @@ async def silent_sockets(gateway: Gateway, count: int) -> None:
         await eventually(lambda: descriptor_count(gateway) <= descriptors + STORES, within_s=20)
 
 
-def random_frame(rng: random.Random) -> bytes:
-    """Return a frame that is well formed, nearly so or not at all."""
-    kind = rng.random()
-    if kind < 0.2:
-        return rng.randbytes(rng.randrange(1, 200))
-    payload = rng.choice(
+def json_payload(rng: random.Random) -> bytes:
+    return rng.choice(
         [
             b'{"type":"location","lat":%d,"lon":%d}' % (rng.randrange(-100, 100), rng.randrange(-200, 200)),
             b'{"type":"batch","points":[%s]}' % b",".join([b'{"lat":1,"lon":2}'] * rng.randrange(110)),
@@ -147,7 +144,34 @@ def random_frame(rng: random.Random) -> bytes:
             b"",
         ]
     )
-    opcode = rng.choice([0x1] * 8 + [0x0, 0x2, 0x9, 0xA, 0x8] + [rng.randrange(16)])
+
+
+def packed_payload(rng: random.Random) -> bytes:
+    pack = msgspec.msgpack.encode
+    point = {"lat": 1, "lon": 2}
+    numbers = [rng.uniform(-100, 100), rng.randrange(-200, 200), float("nan"), float("inf"), b"1", None]
+    return rng.choice(
+        [
+            pack({"type": "location", "lat": rng.choice(numbers), "lon": rng.choice(numbers)}),
+            pack({"type": "batch", "points": [point] * rng.randrange(110)}),
+            pack({"type": rng.choice(["resync", "ping", "auth", "settings", "subscribe", b"ping"])}),
+            b"\x82" + pack("type") + pack("batch") + pack("points") + b"\xdd" + rng.randbytes(rng.randrange(50)),
+            pack({"type": "ping", "id": "x"})[: rng.randrange(20)] + rng.randbytes(rng.randrange(3)),
+            b"\x91" * rng.randrange(2_000),
+            rng.randbytes(rng.randrange(1, 300)),
+            b"",
+        ]
+    )
+
+
+def random_frame(rng: random.Random, codec: Codec) -> bytes:
+    """Return a frame that is well formed, nearly so or not at all."""
+    kind = rng.random()
+    if kind < 0.2:
+        return rng.randbytes(rng.randrange(1, 200))
+    payload = packed_payload(rng) if codec.binary else json_payload(rng)
+    whole, other = (0x2, 0x1) if codec.binary else (0x1, 0x2)
+    opcode = rng.choice([whole] * 8 + [0x0, other, 0x9, 0xA, 0x8] + [rng.randrange(16)])
     head = bytes([(0x80 if rng.random() < 0.9 else 0) | (rng.randrange(8) << 4 if kind < 0.25 else 0) | opcode])
     masked = 0x80 if rng.random() < 0.98 else 0
     length = len(payload) if rng.random() < 0.98 else rng.choice([0, 125, 65_535, 1 << 30, (1 << 63) + 5])
@@ -160,12 +184,12 @@ def random_frame(rng: random.Random) -> bytes:
     return head + (bytes(4) if masked else b"") + payload
 
 
-async def attack(gateway: Gateway, token: str, data: bytes) -> None:
+async def attack(gateway: Gateway, token: str, data: bytes, codec: Codec = JSON) -> None:
     """Send ``data`` on a new WebSocket and read until the gateway hangs up, or has had its say."""
     parts = urlsplit(gateway.ws_url)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
     with suppress(OSError, TimeoutError, asyncio.IncompleteReadError):
-        writer.write(upgrade_request(token))
+        writer.write(upgrade_request(token, codec=codec))
         await reader.readuntil(b"\r\n\r\n")
         writer.write(data)
         async with asyncio.timeout(0.5):
@@ -181,8 +205,9 @@ async def test_F21_a_hundred_thousand_random_frames(tmp_path: Path) -> None:
 
         async def attacker() -> None:
             for _ in todo:
-                data = b"".join(random_frame(rng) for _ in range(FRAMES_PER_SOCKET))
-                await attack(gateway, rng.choice(tokens), data)
+                codec = rng.choice([JSON, MESSAGE_PACK])
+                data = b"".join(random_frame(rng, codec) for _ in range(FRAMES_PER_SOCKET))
+                await attack(gateway, rng.choice(tokens), data, codec)
 
         async with asyncio.TaskGroup() as tasks:
             for _ in range(20):

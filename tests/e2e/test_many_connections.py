@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import websockets
 
-from nearby.messages import SUBPROTOCOL
+from nearby.codecs import JSON
 from tests.support.eventually import eventually
 from tests.support.gauges import descriptor_count, metrics, resident_bytes
 from tests.support.seeding import seed
@@ -38,7 +38,7 @@ async def cycle(gateway: Gateway, tokens: Sequence[str], count: int) -> None:
             async with websockets.connect(
                 gateway.ws_url,
                 additional_headers={"Authorization": f"Bearer {tokens[index % len(tokens)]}"},
-                subprotocols=[websockets.Subprotocol(SUBPROTOCOL)],
+                subprotocols=[websockets.Subprotocol(JSON.name)],
                 compression=None,
                 ping_interval=None,
                 proxy=None,

@@ -62,3 +62,14 @@ def test_it_tells_good_messages_of_clients_from_bad_ones(message: dict[str, Any]
     ]
     validator = jsonschema.Draft202012Validator({**payload, "components": DOCUMENT["components"]})
     assert validator.is_valid(message) is good
+
+
+def test_it_names_both_ways_to_write_the_messages() -> None:
+    channel = DOCUMENT["channels"]["socket"]
+    header = channel["bindings"]["ws"]["headers"]["properties"]["Sec-WebSocket-Protocol"]
+    assert set(header["enum"]) == {"nearby.v1.json", "nearby.v1.msgpack"}
+    assert channel["x-content-types"] == {
+        "nearby.v1.json": "application/json",
+        "nearby.v1.msgpack": "application/vnd.msgpack",
+    }
+    assert all(content_type in channel["description"] for content_type in channel["x-content-types"].values())

@@ -1,4 +1,4 @@
-"""Messages of the wire protocol: what is taken, what is refused and how, and what the server says byte for byte."""
+"""Messages in JSON: what is taken, what is refused and how, and what the server says byte for byte."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nearby.codecs import JSON
 from nearby.messages import (
     Ack,
     AuthMessage,
@@ -24,6 +25,7 @@ from nearby.messages import (
     GoneEntry,
     InvalidMessage,
     LocationMessage,
+    LocationPoint,
     PingMessage,
     Pong,
     Reconnect,
@@ -35,10 +37,6 @@ from nearby.messages import (
     TokenExpiring,
     Update,
     Welcome,
-    decode_client,
-    decode_point,
-    decode_server,
-    encode,
 )
 
 MAX_SEQ = 2**53 - 1
@@ -53,6 +51,18 @@ FULL_LOCATION: dict[str, Any] = {
     "sent_at_ms": 1_795_237_200_125,
     "seq": 7,
 }
+
+
+encode = JSON.encode
+decode_point: Callable[[msgspec.Raw], LocationPoint] = JSON.decode_point
+
+
+def decode_client(data: bytes | str) -> ClientMessage:
+    return JSON.decode_client(data.encode() if isinstance(data, str) else data)
+
+
+def decode_server(data: str) -> ServerMessage | None:
+    return JSON.decode_server(data.encode())
 
 
 def refusal(data: bytes | str) -> InvalidMessage:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Any
@@ -12,8 +12,10 @@ from typing import Any
 import msgspec
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.http11 import Request, Response
+from websockets.typing import Subprotocol
 
-from nearby.messages import FriendEntry, ServerMessage, Welcome, encode
+from nearby.codecs import CODECS, JSON, MESSAGE_PACK
+from nearby.messages import FriendEntry, ServerMessage, Welcome
 from nearby_client import NearbyClient
 from nearby_client.events import Event
 
@@ -44,17 +46,23 @@ class Peer:
     def __init__(self, socket: ServerConnection) -> None:
         self.socket = socket
         assert socket.request is not None
+        assert socket.subprotocol is not None
+        self.codec = CODECS[socket.subprotocol]
         self.path = socket.request.path
         self.token = socket.request.headers["Authorization"].removeprefix("Bearer ")
 
     async def send(self, *messages: ServerMessage | dict[str, Any]) -> None:
         for message in messages:
-            data = msgspec.json.encode(message) if isinstance(message, dict) else encode(message)
-            await self.socket.send(data, text=True)
+            await self.socket.send(self.codec.encode(message), text=not self.codec.binary)
 
     async def receive(self) -> dict[str, Any]:
         async with asyncio.timeout(TIMEOUT_S):
-            return msgspec.json.decode(await self.socket.recv(), type=dict[str, Any])
+            frame = await self.socket.recv()
+        if self.codec.binary:
+            assert isinstance(frame, bytes)
+            return msgspec.msgpack.decode(frame, type=dict[str, Any])
+        assert isinstance(frame, str)
+        return msgspec.json.decode(frame, type=dict[str, Any])
 
     async def close(self, code: int, reason: str = "") -> None:
         await self.socket.close(code, reason)
@@ -92,14 +100,16 @@ class ScriptedGateway:
 
 
 @asynccontextmanager
-async def scripted_gateway() -> AsyncIterator[ScriptedGateway]:
+async def scripted_gateway(
+    subprotocols: Sequence[str] = (MESSAGE_PACK.name, JSON.name),
+) -> AsyncIterator[ScriptedGateway]:
     gateway = ScriptedGateway()
     server: Server
     async with serve(
         gateway.on_connection,
         "127.0.0.1",
         0,
-        subprotocols=["nearby.v1.json"],  # type: ignore[list-item]
+        subprotocols=[Subprotocol(name) for name in subprotocols] or None,
         process_request=gateway.on_upgrade,
         close_timeout=1,
     ) as server:

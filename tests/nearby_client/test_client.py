@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from nearby.codecs import CODECS, JSON, MESSAGE_PACK, Codec
 from nearby.messages import (
     Ack,
     AuthOk,
@@ -34,9 +35,9 @@ from tests.support.eventually import eventually
 NO_API = "http://127.0.0.1:1"
 
 
-@pytest.fixture
-async def gateway() -> AsyncIterator[ScriptedGateway]:
-    async with scripted_gateway() as gateway:
+@pytest.fixture(params=CODECS)
+async def gateway(request: pytest.FixtureRequest) -> AsyncIterator[ScriptedGateway]:
+    async with scripted_gateway([request.param]) as gateway:
         yield gateway
 
 
@@ -70,9 +71,36 @@ async def test_the_token_goes_into_the_header_and_the_subprotocol_is_asked_for_w
         await welcomed(gateway, client)
     headers = gateway.upgrades[0].headers
     assert headers["Authorization"] == "Bearer secret"
-    assert headers["Sec-WebSocket-Protocol"] == "nearby.v1.json"
+    assert headers["Sec-WebSocket-Protocol"] == "nearby.v1.msgpack, nearby.v1.json"
     assert "Sec-WebSocket-Extensions" not in headers
     assert "secret" not in gateway.upgrades[0].path
+
+
+@pytest.mark.parametrize(
+    ("known", "codecs", "chosen"),
+    [
+        ([MESSAGE_PACK.name, JSON.name], None, MESSAGE_PACK),
+        ([JSON.name], None, JSON),
+        ([JSON.name, "nearby.v2"], None, JSON),
+        ([MESSAGE_PACK.name, JSON.name], [JSON], JSON),
+    ],
+)
+async def test_the_codec_is_the_shortest_that_both_sides_know_unless_the_app_chooses(
+    known: list[str], codecs: list[Codec] | None, chosen: Codec
+) -> None:
+    options = {} if codecs is None else {"codecs": codecs}
+    async with scripted_gateway(known) as gateway, client_of(gateway, **options) as client:
+        peer = await welcomed(gateway, client)
+        assert peer.codec is chosen
+        assert client.ping("x")
+        assert await peer.receive() == {"type": "ping", "id": "x"}
+        await peer.send(Pong("x"))
+        assert await until(client, Pong) == Pong("x")
+
+
+async def test_a_gateway_that_knows_none_of_the_codecs_is_tried_again() -> None:
+    async with scripted_gateway(["nearby.v2"]) as gateway, client_of(gateway) as client:
+        assert (await until(client, Disconnected)).code in (None, 400)
 
 
 async def test_events_come_in_order_and_the_map_follows_them(gateway: ScriptedGateway) -> None:

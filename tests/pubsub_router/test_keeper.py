@@ -216,7 +216,11 @@ async def test_a_resize_goes_through_its_phases_as_the_members_do_and_is_shown(p
     assert committed.nodes["shard-3"] == new.url
     assert committed.previous is not None
     assert committed.pending is None
-    assert (await keeper.show())["resize"]["phase"] == "switching"
+
+    async def is_shown() -> bool:
+        return bool((await keeper.show())["resize"]["phase"] == "switching")
+
+    await eventually(is_shown)
     await gw.says(switched=2)
     await api.says(switched=2)
     finished = await place.ring_becomes(lambda ring: ring.previous is None)

@@ -11,7 +11,7 @@ from typing import Any
 
 import websockets
 
-from nearby.messages import SUBPROTOCOL
+from nearby.codecs import JSON
 from tests.support.people import Person
 from tests.support.stack import Gateway
 
@@ -72,7 +72,7 @@ async def device_of(person: Person, gateway: Gateway) -> AsyncIterator[Device]:
     async with websockets.connect(
         gateway.ws_url,
         additional_headers={"Authorization": f"Bearer {person.account.access_token}"},
-        subprotocols=[websockets.Subprotocol(SUBPROTOCOL)],
+        subprotocols=[websockets.Subprotocol(JSON.name)],
         compression=None,
         proxy=None,
     ) as socket:

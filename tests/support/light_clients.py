@@ -14,7 +14,8 @@ import picows
 from picows import WSFrame, WSListener, WSMsgType, WSTransport
 
 from nearby.close_codes import CloseCode
-from nearby.messages import SUBPROTOCOL, LocationMessage, Reconnect, Snapshot, Update, Welcome, decode_server, encode
+from nearby.codecs import JSON
+from nearby.messages import LocationMessage, Reconnect, Snapshot, Update, Welcome
 from nearby.model import UserId
 
 AT_ONCE = 50
@@ -73,7 +74,7 @@ class LightClient(WSListener):
         """
         self.left.clear()
         self._welcomed.clear()
-        own = {"Authorization": f"Bearer {self.token}", "Sec-WebSocket-Protocol": SUBPROTOCOL}
+        own = {"Authorization": f"Bearer {self.token}", "Sec-WebSocket-Protocol": JSON.name}
         await picows.ws_connect(
             lambda: self,
             url,
@@ -89,7 +90,7 @@ class LightClient(WSListener):
         """Send a location."""
         assert self._transport is not None
         message = LocationMessage(lat=lat_deg, lon=lon_deg, recorded_at_ms=recorded_at_ms)
-        self._transport.send(WSMsgType.TEXT, encode(message))
+        self._transport.send(WSMsgType.TEXT, JSON.encode(message))
 
     def close(self) -> None:
         """Close with code 1000; :attr:`left` is set once that is done."""
@@ -108,7 +109,7 @@ class LightClient(WSListener):
             return
         if frame.msg_type != WSMsgType.TEXT:
             return
-        match decode_server(frame.get_payload_as_bytes()):
+        match JSON.decode_server(frame.get_payload_as_bytes()):
             case Welcome(gateway_id=gateway_id):
                 self.gateways.append(gateway_id)
                 self.welcomed_at_s.append(asyncio.get_running_loop().time())

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
+from nearby.codecs import CODECS, Codec
 from nearby.messages import FriendEntry, GoneEntry, Snapshot, Update
 from nearby_client import Account, Event, NearbyApi, NearbyClient
 from nearby_client.rest import FriendRequest
@@ -39,10 +40,12 @@ class Person:
         return [entry for event in self.events if isinstance(event, Update) for entry in event.gone]
 
     @asynccontextmanager
-    async def online(self, url: str | None = None) -> AsyncIterator[NearbyClient]:
+    async def online(
+        self, url: str | None = None, codecs: Sequence[Codec] = tuple(CODECS.values())
+    ) -> AsyncIterator[NearbyClient]:
         """Connect, at the gateway ``url`` or one of the API's choice, and wait for the welcome."""
         async with NearbyClient(
-            self.account.api, self.account.token, url=url, on_event=self.events.append
+            self.account.api, self.account.token, url=url, codecs=codecs, on_event=self.events.append
         ) as self.client:
             await eventually(lambda: self.client.connected, within_s=10)
             yield self.client

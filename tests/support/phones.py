@@ -27,7 +27,7 @@ import picows
 import uvloop
 from picows import WSFrame, WSListener, WSMsgType, WSTransport
 
-from nearby.messages import SUBPROTOCOL
+from nearby.codecs import JSON, Codec
 
 AT_ONCE = 25
 SAMPLE_EVERY = 20
@@ -94,7 +94,7 @@ class Crowd:
                 tasks.create_task(self._slow(token) if self._order["slow"] else self._live(phone, turn))
 
     async def _live(self, phone: Phone, turn: asyncio.Semaphore) -> None:
-        headers = {"Authorization": f"Bearer {phone.token}", "Sec-WebSocket-Protocol": SUBPROTOCOL}
+        headers = {"Authorization": f"Bearer {phone.token}", "Sec-WebSocket-Protocol": JSON.name}
         async with turn:
             await picows.ws_connect(
                 lambda: phone, self._order["url"], extra_headers=headers, websocket_handshake_timeout=20
@@ -131,13 +131,13 @@ class Crowd:
             sys.stdout.flush()
 
 
-def upgrade_request(token: str | None, path: str = "/v1/ws") -> bytes:
+def upgrade_request(token: str | None, path: str = "/v1/ws", codec: Codec = JSON) -> bytes:
     """Return the bytes of an upgrade."""
     key = base64.b64encode(os.urandom(16)).decode()
     authorization = f"Authorization: Bearer {token}\r\n" if token else ""
     return (
         f"GET {path} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\nSec-WebSocket-Protocol: {SUBPROTOCOL}\r\n"
+        f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\nSec-WebSocket-Protocol: {codec.name}\r\n"
         f"{authorization}\r\n"
     ).encode()
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from picows import WSFrame, WSMsgType, WSTransport
 
-from nearby.messages import FriendEntry, Snapshot, Update, decode_server
+from nearby.codecs import JSON
+from nearby.messages import FriendEntry, Snapshot, Update
 from nearby.model import UserId
 from tests.support.light_clients import AT_ONCE, LightClient
 
@@ -37,7 +38,7 @@ class Watcher(LightClient):
         super().on_ws_frame(transport, frame)
         if frame.msg_type != WSMsgType.TEXT:
             return
-        match decode_server(frame.get_payload_as_bytes()):
+        match JSON.decode_server(frame.get_payload_as_bytes()):
             case Update(friends=friends) | Snapshot(friends=friends):
                 at_ms = now_ms()
                 for entry in friends:

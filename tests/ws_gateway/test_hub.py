@@ -5,17 +5,21 @@ from __future__ import annotations
 import gc
 import json
 import weakref
+from collections.abc import Callable
 from typing import Any
 
+import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nearby.channels import location_channel
+from nearby.codecs import JSON, MESSAGE_PACK, Codec
 from nearby.geo import distance_m
 from nearby.model import FriendEdge, FriendList, GoneReason, UserId
 from nearby.record import LocationRecord
 from ws_gateway.hub import MAX_SWITCHES, Hub
-from ws_gateway.viewer import Changes, Viewer, encode_snapshot, encode_update
+from ws_gateway.viewer import Changes, Viewer
 
 TTL_MS = 600_000
 NOW_MS = 1_795_237_200_000
@@ -254,21 +258,24 @@ def test_a_snapshot_replaces_the_map_and_updates_continue_it() -> None:
     viewer = watching(hub, ANNA, BEN, CLEO)
     see(hub, BEN, *SEOUL)
     see(hub, CLEO, 37.9, 126.978)
-    frame = json.loads(encode_snapshot(viewer.snapshot()))
+    frame = json.loads(JSON.snapshot(viewer.snapshot()))
     assert [friend["user_id"] for friend in frame["friends"]] == [BEN]
     assert due(hub, viewer) == Changes([], {})
     see(hub, CLEO, *SEOUL, recorded_at_ms=NOW_MS + 1)
     assert shown(due(hub, viewer)) == {CLEO: 0}
 
 
-def test_the_frames_are_those_of_the_protocol() -> None:
+@pytest.mark.parametrize(("codec", "read"), [(JSON, json.loads), (MESSAGE_PACK, msgspec.msgpack.decode)])
+def test_the_frames_are_those_of_the_protocol(codec: Codec, read: Callable[[bytes], Any]) -> None:
     hub = Hub(TTL_MS)
     viewer = watching(hub, ANNA, BEN)
+    viewer.codec = codec
     record = LocationRecord(1, NOW_MS, 37.571, 126.982, 8.0, 1.5, 270.0)
     hub.observe(location_channel(BEN), record, NOW_MS)
-    frame = encode_update(due(hub, viewer))
+    changes = due(hub, viewer)
+    frame = codec.update(changes.friends, changes.gone)
     assert frame is not None
-    assert json.loads(frame) == {
+    assert read(frame) == {
         "type": "update",
         "friends": [
             {
@@ -284,10 +291,25 @@ def test_the_frames_are_those_of_the_protocol() -> None:
             }
         ],
     }
-    assert encode_update(Changes([], {BEN: GoneReason.OUT_OF_RANGE})) == (
-        b'{"type":"update","gone":[{"user_id":"%b","reason":"out_of_range"}]}' % BEN.encode()
-    )
-    assert encode_update(Changes([], {})) is None
+
+
+def test_an_entry_is_written_only_in_the_codecs_of_its_viewers_and_once_for_all_of_them() -> None:
+    hub = Hub(TTL_MS)
+    viewers = [watching(hub, user_id, BEN) for user_id in (ANNA, CLEO)]
+    see(hub, BEN, *SEOUL)
+    (entry,) = viewers[0].friends.values()
+    for viewer in viewers:
+        due(hub, viewer)
+    written, not_asked_for = entry.fragments[JSON.place], entry.fragments[MESSAGE_PACK.place]
+    assert written is not None
+    assert not_asked_for is None
+    viewers[1].codec = MESSAGE_PACK
+    for viewer in viewers:
+        viewer.snapshot()
+    assert entry.fragments[JSON.place] is written
+    assert entry.fragments[MESSAGE_PACK.place] is not None
+    see(hub, BEN, *SEOUL, recorded_at_ms=NOW_MS + 1)
+    assert entry.fragments == [None, None]
 
 
 MOVES = st.lists(

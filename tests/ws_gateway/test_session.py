@@ -6,10 +6,12 @@ import dataclasses
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from nearby.close_codes import CloseCode
-from nearby.messages import AuthOk, Error, Pong, TokenExpiring
+from nearby.codecs import MESSAGE_PACK
+from nearby.messages import AuthOk, Error, Pong, RejectedPoint, TokenExpiring
 from nearby.model import Location, UserId
 from nearby.settings import LimitSettings, load
 from nearby.tokens import TokenKeys
@@ -26,6 +28,8 @@ from ws_gateway.session import (
     Session,
     StoreBatch,
 )
+
+pack = msgspec.msgpack.encode
 
 NOW_MS = 1_795_237_200_000
 ANNA = UserId("00000000-0000-4000-8000-00000000000a")
@@ -318,3 +322,38 @@ class TestBatch:
             (3, "invalid_location"),
         ]
         assert effect.seq == 9
+
+
+class TestMessagePack:
+    """What a session makes of MessagePack; whatever it decides is the same as in JSON."""
+
+    def opened(self) -> Session:
+        session = Session(KEYS, LIMITS, NOW_MS, codec=MESSAGE_PACK)
+        session.admit(KEYS.verify(token(), NOW_MS))
+        return session
+
+    def test_reports_and_batches_are_taken(self) -> None:
+        session = self.opened()
+        point = {"lat": 37.5, "lon": 127.0}
+        (report,) = session.receive(pack({"type": "location", "seq": 1, **point}), NOW_MS)
+        assert report == Report(Location(37.5, 127.0, NOW_MS), 1, flagged=False)
+        (batch,) = session.receive(pack({"type": "batch", "seq": 2, "points": [point, {"lat": b"1"}]}), NOW_MS)
+        assert batch == StoreBatch((Location(37.5, 127.0, NOW_MS),), (RejectedPoint(1, "invalid_location"),), 2)
+
+    def test_too_many_points_are_too_many_points(self) -> None:
+        points = [{"lat": 1, "lon": 2}] * 101
+        error = error_of(self.opened().receive(pack({"type": "batch", "seq": 2, "points": points}), NOW_MS))
+        assert (error.code, error.seq) == ("too_many_points", 2)
+
+    def test_text_that_is_not_utf8_is_an_invalid_message_and_no_broken_frame(self) -> None:
+        assert error_of(self.opened().receive(b"\x81\xa4type\xa1\xff", NOW_MS)).code == "invalid_message"
+        assert error_of(self.opened().receive(b"\xc1", NOW_MS)).code == "invalid_message"
+
+    def test_ten_invalid_messages_in_a_row_close(self) -> None:
+        session = self.opened()
+        effects = [session.receive(b"\xc1", NOW_MS) for _ in range(10)][-1]
+        assert isinstance(effects[-1], Close)
+        assert effects[-1].code is CloseCode.TOO_MANY_INVALID
+
+    def test_json_in_a_binary_frame_is_no_message(self) -> None:
+        assert error_of(self.opened().receive(b'{"type":"resync"}', NOW_MS)).code == "invalid_message"
