@@ -115,9 +115,16 @@ class SteadyCrowd:
             ]
         return missing
 
-    def shown_twice(self) -> int:
-        """Return how many updates a watcher was shown more than once."""
-        return sum(count > 1 for (_, reporter, at_ms), count in self._seen.items() if (reporter, at_ms) in self._sent)
+    def shown_twice(self, gateways: set[str] | None = None) -> int:
+        """Return how many updates a watcher was shown more than once; of people connected to ``gateways``, if given.
+
+        Who loses the connection sends the last report again, and it is shown again.
+        """
+        return sum(
+            count > 1
+            for (watcher, reporter, at_ms), count in self._seen.items()
+            if (reporter, at_ms) in self._sent and self._counts(watcher, gateways) and self._counts(reporter, gateways)
+        )
 
     def p99_s(self, from_s: float, to_s: float) -> float:
         """Return the 99th percentile of the latency of reports sent between two loop times."""
