@@ -23,8 +23,8 @@ from tests.support.gauges import metrics
 from tests.support.seeding import seed
 from tests.support.stack import Gateway, Stack, running_stack
 
-# One after another: the processes of a load test meet at a port that Locust chooses.
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("loadtest")]
+# By themselves: they load the machine, and the processes of a load test meet at a port that Locust chooses.
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.serial]
 
 PHONES = 19
 """Of twenty people; one makes and ends friendships by REST."""
