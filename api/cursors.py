@@ -7,6 +7,7 @@ import binascii
 from typing import Annotated, Any, TypeVar
 
 import msgspec
+from fastapi import Query
 
 from api.problems import invalid_request
 from nearby.model import MAX_SEQ
@@ -21,8 +22,17 @@ InstantPosition = tuple[Instant, IdPosition]
 """A position in a list ordered by instant (Unix milliseconds) and id."""
 
 
-def encode_cursor(position: object) -> str:
-    """Return ``position``, anything that JSON can say, as text for a URL."""
+Limit = Annotated[int, Query(ge=1, le=200)]
+"""How many items a page may have; by default :data:`PAGE_COUNT`."""
+PAGE_COUNT = 50
+Cursor = Annotated[str | None, Query(max_length=200)]
+"""What the page before gave as its ``next_cursor``; ``None`` begins the list."""
+
+
+def encode_cursor(position: object) -> str | None:
+    """Return ``position``, anything that JSON can say, as text for a URL; ``None``, the end of the list, as it is."""
+    if position is None:
+        return None
     return base64.urlsafe_b64encode(msgspec.json.encode(position)).decode().rstrip("=")
 
 

@@ -11,12 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import jwt
 from jwt.api_jwk import PyJWK
 from jwt.exceptions import PyJWTError
 
 from nearby.errors import TokenError
-from nearby.tokens import LEEWAY_S, refuse_duplicate_names
+from nearby.tokens import LEEWAY_S, header_of, signed_claims
 
 MAX_TOKEN_BYTES = 8_192
 MAX_KEYS = 100
@@ -78,12 +77,7 @@ def kid_of(token: str) -> str:
     Raises:
         TokenError: it does not say, or is no token of a kind that we take.
     """
-    if len(token) > MAX_TOKEN_BYTES:
-        raise TokenError("too long")
-    try:
-        header = jwt.get_unverified_header(token)
-    except (jwt.InvalidTokenError, ValueError, RecursionError) as error:
-        raise TokenError(type(error).__name__) from error
+    header = header_of(token, MAX_TOKEN_BYTES)
     kid = header.get("kid")
     if not isinstance(kid, str) or header.get("typ") not in _TYPES:
         raise TokenError("no kid, or another typ")
@@ -96,25 +90,8 @@ def verify(token: str, key: OutsideKey, issuer: str, audience: str, now_ms: int)
     Raises:
         TokenError: anything else; ``reason`` says what, never quoting the token.
     """
-    try:
-        claims = jwt.decode(
-            token,
-            key.key,
-            algorithms=[key.algorithm],
-            audience=audience,
-            issuer=issuer,
-            options={
-                "require": ["exp", "iat", "sub", "iss", "aud"],
-                # The times are checked below against the caller's clock.
-                "verify_exp": False,
-                "verify_iat": False,
-                "verify_nbf": False,
-            },
-        )
-    except (jwt.InvalidTokenError, ValueError, RecursionError) as error:
-        raise TokenError(type(error).__name__) from error
-    refuse_duplicate_names(token)
-    return _checked(claims, now_ms)
+    required = ["exp", "iat", "sub", "iss", "aud"]
+    return _checked(signed_claims(token, key.key, key.algorithm, issuer, audience, required), now_ms)
 
 
 def _checked(claims: Mapping[str, Any], now_ms: int) -> OutsideIdentity:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -73,34 +73,55 @@ class TokenKeys:
         Raises:
             TokenError: anything else; ``reason`` says what, never quoting the token.
         """
-        if len(token) > MAX_TOKEN_BYTES:
-            raise TokenError("too long")
-        try:
-            header = jwt.get_unverified_header(token)
-            key = self.keys.get(str(header.get("kid")))
-            if header.get("typ") != TOKEN_TYPE or key is None:
-                raise TokenError("not an access token of ours")
-            claims = jwt.decode(
-                token,
-                key,
-                algorithms=[ALGORITHM],
-                audience=AUDIENCE,
-                issuer=ISSUER,
-                options={
-                    "require": ["exp", "iat", "nbf", "sub", "iss", "aud"],
-                    # The times are checked below against the caller's clock.
-                    "verify_exp": False,
-                    "verify_iat": False,
-                    "verify_nbf": False,
-                },
-            )
-        except (jwt.InvalidTokenError, ValueError, RecursionError) as error:
-            raise TokenError(type(error).__name__) from error
-        refuse_duplicate_names(token)
-        return _checked(claims, now_ms)
+        header = header_of(token, MAX_TOKEN_BYTES)
+        key = self.keys.get(str(header.get("kid")))
+        if header.get("typ") != TOKEN_TYPE or key is None:
+            raise TokenError("not an access token of ours")
+        required = ["exp", "iat", "nbf", "sub", "iss", "aud"]
+        return _checked(signed_claims(token, key, ALGORITHM, ISSUER, AUDIENCE, required), now_ms)
 
 
-def refuse_duplicate_names(token: str) -> None:
+def header_of(token: str, max_bytes: int) -> dict[str, Any]:
+    """Return the header of a JSON Web Token, which nothing vouches for yet.
+
+    Raises:
+        TokenError: it is longer than ``max_bytes``, or no such token.
+    """
+    if len(token) > max_bytes:
+        raise TokenError("too long")
+    try:
+        return jwt.get_unverified_header(token)
+    except (jwt.InvalidTokenError, ValueError, RecursionError) as error:
+        raise TokenError(type(error).__name__) from error
+
+
+def signed_claims(
+    token: str, key: Any, algorithm: str, issuer: str, audience: str, required: Sequence[str]
+) -> dict[str, Any]:
+    """Return the claims of a token that ``key`` signed by ``algorithm``, of ``issuer`` for ``audience``.
+
+    None of the ``required`` is missing and none stands twice. The times are not checked: that is left to the caller
+    and the caller's clock.
+
+    Raises:
+        TokenError: anything else; ``reason`` says what, never quoting the token.
+    """
+    try:
+        claims: dict[str, Any] = jwt.decode(
+            token,
+            key,
+            algorithms=[algorithm],
+            audience=audience,
+            issuer=issuer,
+            options={"require": list(required), "verify_exp": False, "verify_iat": False, "verify_nbf": False},
+        )
+    except (jwt.InvalidTokenError, ValueError, RecursionError) as error:
+        raise TokenError(type(error).__name__) from error
+    _refuse_duplicate_names(token)
+    return claims
+
+
+def _refuse_duplicate_names(token: str) -> None:
     """Check that no name stands twice in the header or the claims of a JSON Web Token (RFC 7519 §4).
 
     Two programs may take two different ones for the true one.

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 
 from api.auth import Caller
-from api.cursors import IdPosition, decode_cursor, encode_cursor
+from api.cursors import PAGE_COUNT, Cursor, IdPosition, Limit, decode_cursor, encode_cursor
 from api.invite_schemas import BlockBody, BlockPageBody
 from api.problems import documented
 from api.schemas import user_id_of
@@ -22,15 +21,15 @@ router = APIRouter(prefix="/v1/blocks", tags=["blocks"])
 async def list_blocks(
     services: ServicesDep,
     caller: Caller,
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
-    cursor: Annotated[str | None, Query(max_length=200)] = None,
+    limit: Limit = PAGE_COUNT,
+    cursor: Cursor = None,
 ) -> BlockPageBody:
     """List whom I block, ordered by user id."""
     after = None if cursor is None else UserId(decode_cursor(cursor, IdPosition))
     page = await services.graph.blocks.page(caller.user_id, limit, after)
     return BlockPageBody(
         items=[BlockBody.of(block) for block in page.blocks],
-        next_cursor=None if page.next_after is None else encode_cursor(page.next_after),
+        next_cursor=encode_cursor(page.next_after),
     )
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 
 from api.auth import Caller
-from api.cursors import IdPosition, decode_cursor, encode_cursor
+from api.cursors import PAGE_COUNT, Cursor, IdPosition, Limit, decode_cursor, encode_cursor
 from api.problems import documented
 from api.routes.sharing import refuse_past
 from api.schemas import user_id_of
@@ -23,15 +22,15 @@ router = APIRouter(prefix="/v1/circles", tags=["sharing"])
 async def list_circles(
     services: ServicesDep,
     caller: Caller,
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
-    cursor: Annotated[str | None, Query(max_length=200)] = None,
+    limit: Limit = PAGE_COUNT,
+    cursor: Cursor = None,
 ) -> CirclePageBody:
     """List my circles, ordered by circle id."""
     after = None if cursor is None else decode_cursor(cursor, IdPosition)
     page = await services.graph.circles.page(caller.user_id, limit, after)
     return CirclePageBody(
         items=[CircleBody.of(circle) for circle in page.circles],
-        next_cursor=None if page.next_after is None else encode_cursor(page.next_after),
+        next_cursor=encode_cursor(page.next_after),
     )
 
 

@@ -8,7 +8,7 @@ from uuid import UUID
 from fastapi import APIRouter, Query
 
 from api.auth import Caller
-from api.cursors import Instant, decode_cursor, encode_cursor
+from api.cursors import Cursor, Instant, decode_cursor, encode_cursor
 from api.etags import IfMatch, only_if
 from api.problems import Problem, documented, invalid_request
 from api.retention import kept_from_ms
@@ -28,7 +28,7 @@ async def friend_history(
     from_ms: InstantMs = 0,
     to_ms: InstantMs | None = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    cursor: Annotated[str | None, Query(max_length=200)] = None,
+    cursor: Cursor = None,
 ) -> FriendHistoryPageBody:
     """Return where a friend was since they let me see it, newest first.
 
@@ -44,7 +44,7 @@ async def friend_history(
     page = await services.history.read(owner_id, begin_ms, min(ends_ms), limit)
     return FriendHistoryPageBody(
         items=[FriendPointBody.of(point) for point in page.points if not point.flagged],
-        next_cursor=None if page.next_before_ms is None else encode_cursor(page.next_before_ms),
+        next_cursor=encode_cursor(page.next_before_ms),
     )
 
 

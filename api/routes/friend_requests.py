@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Response
 
 from api.auth import Caller
-from api.cursors import InstantPosition, decode_cursor, encode_cursor
+from api.cursors import PAGE_COUNT, Cursor, InstantPosition, Limit, decode_cursor, encode_cursor
 from api.problems import documented
 from api.schemas import (
     FriendBody,
@@ -64,15 +64,15 @@ async def list_requests(
     services: ServicesDep,
     caller: Caller,
     direction: Literal["incoming", "outgoing"],
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
-    cursor: Annotated[str | None, Query(max_length=200)] = None,
+    limit: Limit = PAGE_COUNT,
+    cursor: Cursor = None,
 ) -> FriendRequestPageBody:
     """List the pending requests to me (``incoming``) or from me (``outgoing``), newest first."""
     after = None if cursor is None else decode_cursor(cursor, InstantPosition)
     page = await services.graph.requests.page(caller.user_id, direction, limit, after)
     return FriendRequestPageBody(
         items=[FriendRequestBody.of(request) for request in page.requests],
-        next_cursor=None if page.next_after is None else encode_cursor(page.next_after),
+        next_cursor=encode_cursor(page.next_after),
     )
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
 from uuid import UUID
 
 import msgspec
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Response
 
 from api.auth import Caller
-from api.cursors import IdPosition, decode_cursor, encode_cursor
+from api.cursors import PAGE_COUNT, Cursor, IdPosition, Limit, decode_cursor, encode_cursor
 from api.plain_reads import PlainRead
 from api.problems import documented
 from api.schemas import FriendPageBody, user_id_of
@@ -34,13 +33,13 @@ class _Page(msgspec.Struct):
 async def list_friends(
     services: ServicesDep,
     caller: Caller,
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
-    cursor: Annotated[str | None, Query(max_length=200)] = None,
+    limit: Limit = PAGE_COUNT,
+    cursor: Cursor = None,
 ) -> Response:
     """List my friends, ordered by user id."""
     after = None if cursor is None else UserId(decode_cursor(cursor, IdPosition))
     page = await services.graph.friendships.page(caller.user_id, limit, after)
-    next_cursor = None if page.next_after is None else encode_cursor(page.next_after)
+    next_cursor = encode_cursor(page.next_after)
     return Response(_encoder.encode(_Page(page.friends, next_cursor)), media_type="application/json")
 
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from api.auth import Caller
-from api.cursors import Instant, decode_cursor, encode_cursor
+from api.cursors import Cursor, Instant, decode_cursor, encode_cursor
 from api.eraser import INLINE_S
 from api.history_formats import FORMATS, FileFormat
 from api.history_ranges import Range, measure, oldest_first
@@ -38,7 +38,7 @@ async def history(
     from_ms: InstantMs = 0,
     to_ms: InstantMs | None = None,
     limit: Annotated[int | None, Query(ge=1, le=1000)] = None,
-    cursor: Annotated[str | None, Query(max_length=200)] = None,
+    cursor: Cursor = None,
     format: FormatName | None = None,  # noqa: A002 - the parameter's name is the contract's
     simplify_m: ToleranceM = 0,
 ) -> HistoryPageBody | Response:
@@ -89,7 +89,7 @@ async def _page(
     page = await services.history.read(user_id, *interval_ms, limit)
     return HistoryPageBody(
         items=[_body(point) for point in thin(page.points, simplify_m)],
-        next_cursor=None if page.next_before_ms is None else encode_cursor(page.next_before_ms),
+        next_cursor=encode_cursor(page.next_before_ms),
     )
 
 

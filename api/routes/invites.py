@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Response
 
 from api.auth import Caller
-from api.cursors import InstantPosition, decode_cursor, encode_cursor
+from api.cursors import PAGE_COUNT, Cursor, InstantPosition, Limit, decode_cursor, encode_cursor
 from api.invite_schemas import InviteBody, InvitePageBody, InviteWish, NewInviteBody
 from api.problems import documented
 from api.services import ServicesDep
@@ -28,15 +27,15 @@ async def create_invite(services: ServicesDep, caller: Caller, body: InviteWish,
 async def list_invites(
     services: ServicesDep,
     caller: Caller,
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
-    cursor: Annotated[str | None, Query(max_length=200)] = None,
+    limit: Limit = PAGE_COUNT,
+    cursor: Cursor = None,
 ) -> InvitePageBody:
     """List my open invites, newest first."""
     after = None if cursor is None else decode_cursor(cursor, InstantPosition)
     page = await services.graph.invites.page(caller.user_id, limit, after)
     return InvitePageBody(
         items=[InviteBody.of(invite) for invite in page.invites],
-        next_cursor=None if page.next_after is None else encode_cursor(page.next_after),
+        next_cursor=encode_cursor(page.next_after),
     )
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 
 from api.auth import Caller
-from api.cursors import IdPosition, decode_cursor, encode_cursor
+from api.cursors import PAGE_COUNT, Cursor, IdPosition, Limit, decode_cursor, encode_cursor
 from api.etags import IfMatch, only_if
 from api.problems import documented, invalid_request
 from api.schemas import user_id_of
@@ -62,15 +61,15 @@ def _body(found: tuple[Switch, Settings]) -> MySharingBody:
 async def viewers(
     services: ServicesDep,
     caller: Caller,
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
-    cursor: Annotated[str | None, Query(max_length=200)] = None,
+    limit: Limit = PAGE_COUNT,
+    cursor: Cursor = None,
 ) -> ViewerPageBody:
     """List who may see me, how exactly and why, and when they last got a location of mine. Ordered by user id."""
     after = None if cursor is None else UserId(decode_cursor(cursor, IdPosition))
     page = await services.graph.viewers.page(caller.user_id, limit, after)
     return ViewerPageBody(
         items=[ViewerBody.of_viewer(viewer) for viewer in page.viewers],
-        next_cursor=None if page.next_after is None else encode_cursor(page.next_after),
+        next_cursor=encode_cursor(page.next_after),
     )
 
 
