@@ -20,7 +20,7 @@ from nearby.tokens import LEEWAY_S, header_of, signed_claims
 MAX_TOKEN_BYTES = 8_192
 MAX_KEYS = 100
 _ALGORITHMS = {("RSA", None): "RS256", ("EC", "P-256"): "ES256", ("OKP", "Ed25519"): "EdDSA"}
-_TYPES = frozenset({None, "JWT", "at+jwt"})
+_TYPES = (None, "JWT", "at+jwt")
 _MIN_RSA_BITS = 2_048
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 NAMELESS = "Somebody"

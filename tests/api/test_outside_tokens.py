@@ -155,6 +155,7 @@ BAD_TOKENS: dict[str, str] = {
     "unknown kid": _token(OTHER_RSA, kid="r2"),
     "no kid": _token(kid=None),
     "an ID token of another typ": _token(typ="logout+jwt"),
+    "typ as a list": _by_hand('{"alg":"RS256","kid":"r1","typ":[]}', CLAIMS),
     "key in the header": jwt.encode(
         json.loads(CLAIMS), OTHER_RSA, "RS256", headers={"kid": "x", "jwk": _jwk(RSAAlgorithm, OTHER_RSA, "x")}
     ),
