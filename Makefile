@@ -25,12 +25,13 @@ loadtest: $(READY) ## Run a small load test against a stack of its own; ARGS: an
 
 # Debian's packages, which the tests run as child processes. Asked for by path: sbin is not on everybody's.
 servers:
-	@PATH="$$PATH:/usr/sbin"; for program in haproxy nginx redis-server; do command -v $$program >/dev/null || missing=1; done; \
+	@PATH="$$PATH:/usr/sbin"; for program in haproxy nginx redis-server prometheus; do command -v $$program >/dev/null || missing=1; done; \
 		if [ -z "$$missing" ]; then exit 0; \
 		elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-			apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends haproxy nginx-light redis-server; \
+			apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends haproxy nginx-light redis-server prometheus; \
 		else \
-			echo "HAProxy, nginx or Redis is missing; install them: apt-get install haproxy nginx-light redis-server"; exit 1; \
+			echo "HAProxy, nginx, Redis or Prometheus is missing; install them:"; \
+			echo "apt-get install haproxy nginx-light redis-server prometheus"; exit 1; \
 		fi
 
 check: $(READY) ## Run the static gates: format, lint, types, import contracts

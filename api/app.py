@@ -13,8 +13,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from urllib.parse import urlsplit
 
-from prometheus_client import CollectorRegistry
-
 from api.announcer import Announcer
 from api.bans import Bans
 from api.eraser import Eraser
@@ -34,6 +32,7 @@ from discovery.announce import Announcement
 from discovery.connect import open_discovery
 from http_port.admin import admin_app
 from http_port.explain import explain_route
+from http_port.metrics import process_registry
 from http_port.process import configure_logging, stop_signals
 from http_port.serve import serve
 from location_cache.redis import open_cache
@@ -62,7 +61,7 @@ async def main(environ: Mapping[str, str]) -> None:
     settings = load(ApiSettings, environ)
     configure_logging(settings.process.log_level)
     readiness = _Readiness()
-    registry = CollectorRegistry()
+    registry = process_registry()
     async with AsyncExitStack() as parts:
         stop = await parts.enter_async_context(stop_signals())
         explainer, bans = Explainer(), Bans(settings.admin_token)

@@ -7,10 +7,9 @@ import os
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 
-from prometheus_client import CollectorRegistry
-
 from discovery.connect import open_discovery
 from http_port.admin import admin_app, bearer_matches
+from http_port.metrics import process_registry
 from http_port.process import configure_logging, stop_signals
 from http_port.serve import serve
 from location_history.admin import count_route
@@ -36,7 +35,7 @@ async def main(environ: Mapping[str, str]) -> None:
     """
     settings = load(HistoryWriterSettings, environ)
     configure_logging(settings.process.log_level)
-    registry = CollectorRegistry()
+    registry = process_registry()
     history, stream = settings.history, settings.stream
     async with AsyncExitStack() as parts:
         stop = await parts.enter_async_context(stop_signals())

@@ -9,10 +9,11 @@ import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 
-from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR, CollectorRegistry
+from prometheus_client import CollectorRegistry
 
 from discovery.connect import open_discovery
 from http_port.admin import admin_app, bearer_matches
+from http_port.metrics import process_registry
 from http_port.process import configure_logging, stop_signals
 from http_port.serve import serve
 from nearby.ports import Member, MemberState, Registration, Role
@@ -79,10 +80,8 @@ class _Announcement:
 
 
 def _registry(keeper: RingKeeper) -> CollectorRegistry:
-    registry = CollectorRegistry()
+    registry = process_registry()
     registry.register(KeeperCollector(keeper))
-    for collector in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
-        registry.register(collector)
     return registry
 
 

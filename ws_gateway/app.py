@@ -9,17 +9,16 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR, CollectorRegistry
-
 from discovery.announce import Announcement
 from discovery.connect import open_discovery
 from http_port.admin import admin_app
 from http_port.explain import explain_route
+from http_port.metrics import process_registry
 from http_port.process import configure_logging, stop_signals
 from http_port.serve import listen, serve
 from location_cache.redis import open_cache
 from location_history.stream import open_stream
-from nearby.ports import Discovery, Member, MemberState, Role
+from nearby.ports import Member, MemberState, Role
 from nearby.settings import DrainSettings, GatewaySettings, load
 from pubsub_router.router import Router
 from ws_gateway import descriptors, upkeep
@@ -63,7 +62,8 @@ async def main(environ: Mapping[str, str]) -> None:
         await look(gateway.cache_clock, cache)
         url, server = await stack.enter_async_context(_listening(gateway))
         drain = Drain(gateway, server.close, now_ms)
-        admin_url = await stack.enter_async_context(_admin(gateway, router, discovery, lag, drain))
+        collector = GatewayCollector(gateway, router, discovery, stream, lag)
+        admin_url = await stack.enter_async_context(_admin(gateway, router, collector, drain))
 
         def member() -> Member:
             return Member(
@@ -121,14 +121,10 @@ async def _listening(gateway: Gateway) -> AsyncIterator[tuple[str, asyncio.Serve
 
 
 @asynccontextmanager
-async def _admin(
-    gateway: Gateway, router: Router, discovery: Discovery, lag: upkeep.LoopLag, drain: Drain
-) -> AsyncIterator[str]:
+async def _admin(gateway: Gateway, router: Router, collector: GatewayCollector, drain: Drain) -> AsyncIterator[str]:
     settings = gateway.settings
-    registry = CollectorRegistry()
-    registry.register(GatewayCollector(gateway, router, discovery, lag))
-    for collector in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
-        registry.register(collector)
+    registry = process_registry()
+    registry.register(collector)
     explaining = explain_route(Explainer(gateway, router).explain, settings.admin_token)
     app = admin_app(registry, gateway.not_ready, [drain_route(drain, settings.drain, settings.admin_token), explaining])
     async with serve(app, settings.host, settings.admin_port) as url:

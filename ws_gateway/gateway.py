@@ -27,6 +27,7 @@ from nearby.sharing import Tier
 from nearby.tokens import AccessToken
 from ws_gateway import descriptors
 from ws_gateway.admission import Admission, Refusal
+from ws_gateway.arrivals import ArrivalEnd, Arrivals
 from ws_gateway.batches import BatchQueue
 from ws_gateway.cache_clock import CacheClock
 from ws_gateway.connection import Connection
@@ -68,7 +69,7 @@ HEARTBEAT_INTERVALS = 0.9
 """How often an approximate location is published within a cell, in report intervals: better early than every second."""
 AGE_SPREAD = 0.25
 """Connections that began together end apart: at their maximum age, ± this part of it."""
-FAN_OUT_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+FAN_OUT_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 
 class Gateway:
@@ -93,7 +94,11 @@ class Gateway:
         self.fan_out_s = Histogram(FAN_OUT_BOUNDS_S)
         self.refused_counts: Counter[tuple[int, str]] = Counter()
         self.closed_counts: Counter[tuple[int, str]] = Counter()
+        self.accepted_count = 0
+        self.arrivals = Arrivals()
         self.report_count = 0
+        self.acknowledged_count = 0
+        self.unavailable_count = 0
         self.outdone_count = 0
         self.draining = False
         self.unreadable_count = 0
@@ -131,12 +136,15 @@ class Gateway:
         return [connection.viewer for connection in self.connections if connection.viewer is not None]
 
     @property
+    def connection_limit(self) -> int:
+        """How many connections there may be."""
+        limit = max(1, descriptors.limit() - descriptors.KEPT)
+        return min(limit, self.settings.limits.max_connections or limit)
+
+    @property
     def full(self) -> bool:
         """Whether the connection cap is reached."""
-        limit = max(1, descriptors.limit() - descriptors.KEPT)
-        if self.settings.limits.max_connections:
-            limit = min(limit, self.settings.limits.max_connections)
-        return len(self.connections) >= limit
+        return len(self.connections) >= self.connection_limit
 
     def not_ready(self) -> str | None:
         """Say why no new client should come here, ``None`` if one may."""
@@ -160,6 +168,7 @@ class Gateway:
 
     def opened(self, connection: Connection) -> None:
         """The socket of ``connection`` is open."""
+        self.accepted_count += 1
         self.connections.add(connection)
         self.emptied.clear()
         if connection.upgrade_token is not None:
@@ -269,18 +278,22 @@ class Gateway:
 
     async def _arrive(self, connection: Connection, viewer: Viewer, token: AccessToken) -> None:
         """Load the friends of a new client and show them (design §4)."""
+        began_s = self._now_s()
         try:
-            await self._load(connection, viewer, token)
+            end = await self._load(connection, viewer, token)
         except StoreUnavailable as error:
+            end = ArrivalEnd.UNAVAILABLE
             log.warning("arrival: %s", error)
             self.fail(connection, CloseCode.TRY_AGAIN_LATER, "try again later")
         except Exception:
+            end = ArrivalEnd.FAILED
             log.exception("arrival of %s failed", connection.connection_id)
             self.fail(connection, CloseCode.SERVER_ERROR, "server error")
+        self.arrivals.ended(end, self._now_s() - began_s)
 
-    async def _load(self, connection: Connection, viewer: Viewer, token: AccessToken) -> None:
+    async def _load(self, connection: Connection, viewer: Viewer, token: AccessToken) -> ArrivalEnd:
         if not connection.is_open():
-            return
+            return ArrivalEnd.LEFT
         # Listen for changes before reading the list, so that none falls between.
         connection.listening = True
         own = [control_channel(viewer.user_id), location_channel(viewer.user_id)]
@@ -289,17 +302,19 @@ class Gateway:
         await self.feed.begin()
         friends = await self._directory.friend_list(viewer.user_id)
         if not connection.is_open():
-            return
+            return ArrivalEnd.LEFT
         if friends is None or token.issued_at_ms < friends.tokens_valid_from_ms:
             self.fail(connection, CloseCode.NOT_ALLOWED, "no longer allowed")
-            return
+            return ArrivalEnd.NOT_ALLOWED
         channels = self.hub.attach(viewer, friends)
         self._tier_changes.arm()
         self._pubsub.subscribe(channels)
         await self._pubsub.confirmed(channels)
         last = await self.refresher.arrive(viewer)
-        if connection.is_open():
-            self._begin(connection, viewer, last)
+        if not connection.is_open():
+            return ArrivalEnd.LEFT
+        self._begin(connection, viewer, last)
+        return ArrivalEnd.SERVED
 
     def _begin(self, connection: Connection, viewer: Viewer, last: CachedLocation | None) -> None:
         """The friends are loaded: see to what came in meanwhile, then show the map."""
@@ -355,8 +370,10 @@ class Gateway:
     def _reported(self, connection: Connection, report: Report, outcome: Outcome) -> None:
         location = report.location
         if outcome.stored:
+            self.acknowledged_count += 1
             _send(connection, Ack(report.seq, location.recorded_at_ms, outcome.shown))
         else:
+            self.unavailable_count += 1
             _send(connection, Error("unavailable", "not stored; send again", report.seq))
         if outcome.shown and connection.viewer is not None:
             devices = self.devices.get(location_channel(connection.viewer.user_id))
