@@ -11,6 +11,7 @@ import base64
 import binascii
 import dataclasses
 import math
+import re
 from collections.abc import Callable, Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
@@ -195,6 +196,21 @@ def nonempty(text: str) -> str:
     return text
 
 
+def gateway_urls(text: str) -> tuple[str, ...]:
+    """Parse one or more WebSocket URLs, separated by commas."""
+    found = tuple(url("ws", "wss")(word) for word in words(text))
+    if not found:
+        raise ValueError("no URL")
+    return found
+
+
+def handle_prefix(text: str) -> str:
+    """Take the beginning of a handle, which leaves room for a number."""
+    if not re.fullmatch(r"[a-z0-9_]{3,24}", text):
+        raise ValueError(text)
+    return text
+
+
 def replicas(text: str) -> dict[str, int]:
     """Parse ``DATACENTER=COUNT[,DATACENTER=COUNT…]``."""
     counts: dict[str, int] = {}
@@ -367,6 +383,16 @@ def _admin_token() -> Any:
     )
 
 
+def _log_level() -> Any:
+    return setting(
+        "NEARBY_LOG_LEVEL",
+        one_of("debug", "info", "warning", "error"),
+        default="info",
+        allowed="debug, info, warning, error",
+        meaning="the least severe level that is logged",
+    )
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class DiscoverySettings:
     """Where members and the pub/sub ring are announced. ``ring_file`` and ``ring_auth`` are ``None`` if not set."""
@@ -405,13 +431,7 @@ class ProcessSettings:
     """What every process needs."""
 
     discovery: DiscoverySettings = group(DiscoverySettings)
-    log_level: str = setting(
-        "NEARBY_LOG_LEVEL",
-        one_of("debug", "info", "warning", "error"),
-        default="info",
-        allowed="debug, info, warning, error",
-        meaning="the least severe level that is logged",
-    )
+    log_level: str = _log_level()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -967,3 +987,48 @@ class RingKeeperSettings:
         meaning="how long the subscriptions at the shards of before stay once every member has switched, seconds",
     )
     admin_token: Secret = _admin_token()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ProberSettings:
+    """``python -m prober``."""
+
+    api_url: str = setting(
+        "NEARBY_API_URL", url("http", "https"), allowed="http://… or https://…", meaning="the public API"
+    )
+    gateways: tuple[str, ...] = setting(
+        "NEARBY_PROBER_GATEWAYS",
+        gateway_urls,
+        allowed="ws://… or wss://… URLs separated by commas",
+        meaning="the gateways to probe; each address behind the name in a ws:// URL is one",
+    )
+    max_gateways: int = setting(
+        "NEARBY_PROBER_MAX_GATEWAYS",
+        integer(1, 40),
+        default="10",
+        allowed="1 to 40",
+        meaning="gateways probed at a time, chosen at random where there are more",
+    )
+    interval_s: float = setting(
+        "NEARBY_PROBER_INTERVAL_S",
+        number(0.5, 60),
+        default="5",
+        allowed="0.5 to 60",
+        meaning="how often each synthetic friend reports, seconds",
+    )
+    handle_prefix: str = setting(
+        "NEARBY_PROBER_HANDLE",
+        handle_prefix,
+        default="nearby_prober",
+        allowed="3 to 24 of a-z, 0-9 and _",
+        meaning="what the handles of the synthetic friends begin with; another for each prober",
+    )
+    password: Secret = setting(
+        "NEARBY_PROBER_PASSWORD",
+        parse_secret,
+        allowed="16 characters or more",
+        meaning="the password of the synthetic friends",
+    )
+    log_level: str = _log_level()
+    host: str = _host()
+    admin_port: int = _admin_port()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 import httpx
 import pytest
@@ -12,9 +12,11 @@ from monitoring.local import targets
 from nearby_client import NearbyApi
 from tests.support.eventually import eventually
 from tests.support.people import befriend, sign_up
+from tests.support.prober import running_prober
 from tests.support.stack import Stack, running_stack
 
 SEOUL = (37.5665, 126.978)
+Jobs = Mapping[str, Sequence[str]]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -33,10 +35,26 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
             yield running
 
 
-async def expositions(stack: Stack) -> dict[str, str]:
-    """Return what each process exports, by its job."""
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def jobs(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Jobs]:
+    """Where each process of the stack, and a prober beside it, are scraped, by job."""
+    async with running_prober(stack, tmp_path_factory.mktemp("prober") / "prober.log") as address:
+        found = {**targets(stack.document), "nearby-prober": [address]}
+
+        async def all_answer() -> bool:
+            return "nearby_prober_probes_total{" in (await expositions(found))["nearby-prober"]
+
+        await eventually(all_answer, 30)
+        yield found
+
+
+async def expositions(jobs: Jobs) -> dict[str, str]:
+    """Return what a process of each job exports; nothing of one that does not answer."""
+    texts = {}
     async with httpx.AsyncClient(trust_env=False) as http:
-        return {
-            job: (await http.get(f"http://{addresses[0]}/metrics")).text
-            for job, addresses in targets(stack.document).items()
-        }
+        for job, addresses in jobs.items():
+            try:
+                texts[job] = (await http.get(f"http://{addresses[0]}/metrics")).text
+            except httpx.TransportError:
+                texts[job] = ""
+    return texts

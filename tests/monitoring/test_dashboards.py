@@ -10,14 +10,13 @@ import pytest
 import pytest_asyncio
 
 from monitoring.grafana import DIRECTORY, rendered
-from monitoring.local import RULES, targets
+from monitoring.local import RULES
 from monitoring.panel import Dashboard
 from monitoring.panels import DASHBOARDS
-from tests.monitoring.conftest import expositions
+from tests.monitoring.conftest import Jobs, expositions
 from tests.monitoring.test_rules import rules
 from tests.support.eventually import eventually
 from tests.support.prometheus import Prometheus, exported_names, metric_names, running_prometheus
-from tests.support.stack import Stack
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -35,9 +34,9 @@ def questions() -> Iterator[str]:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def prometheus(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Prometheus]:
+async def prometheus(jobs: Jobs, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Prometheus]:
     directory = tmp_path_factory.mktemp("prometheus")
-    async with running_prometheus(directory, targets(stack.document), [RULES / "*.yaml"], 1) as running:
+    async with running_prometheus(directory, jobs, [RULES / "*.yaml"], 1) as running:
         yield running
 
 
@@ -61,8 +60,8 @@ async def test_panels_neither_overlap_nor_leave_the_page() -> None:
             places |= cells
 
 
-async def test_each_metric_that_is_asked_for_is_exported_by_a_live_process_or_recorded(stack: Stack) -> None:
-    exported = set[str]().union(*(exported_names(text) for text in (await expositions(stack)).values()))
+async def test_each_metric_that_is_asked_for_is_exported_by_a_live_process_or_recorded(jobs: Jobs) -> None:
+    exported = set[str]().union(*(exported_names(text) for text in (await expositions(jobs)).values()))
     recorded = {rule["record"] for rule in rules() if "record" in rule}
     for question in questions():
         names = metric_names(question)

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from monitoring.local import targets
-from tests.monitoring.conftest import expositions
+from tests.monitoring.conftest import Jobs, expositions
 from tests.support.eventually import eventually
 from tests.support.prometheus import exported_names, promtool
 from tests.support.stack import Stack
@@ -16,14 +16,14 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 COMMON = ("process_", "python_", "nearby_")
 
 
-async def test_promtool_finds_nothing_to_object_to_in_any_process(stack: Stack) -> None:
-    for job, text in (await expositions(stack)).items():
+async def test_promtool_finds_nothing_to_object_to_in_any_process(jobs: Jobs) -> None:
+    for job, text in (await expositions(jobs)).items():
         checked = promtool("check", "metrics", stdin=text)
         assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", ""), job
 
 
-async def test_each_name_has_our_prefix_or_that_of_every_process(stack: Stack) -> None:
-    for text in (await expositions(stack)).values():
+async def test_each_name_has_our_prefix_or_that_of_every_process(jobs: Jobs) -> None:
+    for text in (await expositions(jobs)).values():
         names = exported_names(text)
         assert {name for name in names if not name.startswith(COMMON)} == set()
         assert {"process_resident_memory_bytes", "process_cpu_seconds_total", "nearby_build_info"} <= names
@@ -45,13 +45,13 @@ async def test_a_friend_who_was_seen_shows_in_the_counters_of_each_objective(sta
             return values
 
         values = await samples()
-        assert values['nearby_gateway_arrivals_total{end="served"}'] == 2
-        assert values["nearby_gateway_connections_accepted_total"] == 2
-        assert values["nearby_gateway_arrival_seconds_count"] == 2
+        assert values['nearby_gateway_arrivals_total{end="served"}'] >= 2
+        assert values["nearby_gateway_connections_accepted_total"] >= 2
+        assert values["nearby_gateway_arrival_seconds_count"] >= 2
         assert values["nearby_gateway_reports_acknowledged_total"] >= 3
         assert values["nearby_gateway_history_points_appended_total"] >= 3
         assert values['nearby_gateway_fan_out_seconds_bucket{le="2.0"}'] > 0
-        assert values['nearby_api_requests_total{method="POST",route="/v1/friend-requests",status="201"}'] == 1
+        assert values['nearby_api_requests_total{method="POST",route="/v1/friend-requests",status="201"}'] >= 1
 
         async def stored() -> bool:
             values = await samples()
