@@ -32,8 +32,9 @@ from discovery.announce import Announcement
 from discovery.connect import open_discovery
 from http_port.admin import admin_app
 from http_port.explain import explain_route
+from http_port.logs import configure_logging
 from http_port.metrics import process_registry
-from http_port.process import configure_logging, stop_signals
+from http_port.process import stop_signals
 from http_port.serve import serve
 from location_cache.redis import open_cache
 from location_history.stores import open_store
@@ -59,7 +60,7 @@ async def main(environ: Mapping[str, str]) -> None:
         StoreUnavailable: the history store or discovery cannot be opened.
     """
     settings = load(ApiSettings, environ)
-    configure_logging(settings.process.log_level)
+    configure_logging(settings.process.log)
     readiness = _Readiness()
     registry = process_registry()
     async with AsyncExitStack() as parts:

@@ -9,8 +9,9 @@ from contextlib import AsyncExitStack
 
 from discovery.connect import open_discovery
 from http_port.admin import admin_app, bearer_matches
+from http_port.logs import configure_logging
 from http_port.metrics import process_registry
-from http_port.process import configure_logging, stop_signals
+from http_port.process import stop_signals
 from http_port.serve import serve
 from location_history.admin import count_route
 from location_history.consumer import open_consumers
@@ -34,7 +35,7 @@ async def main(environ: Mapping[str, str]) -> None:
         StoreUnavailable: the history store or discovery cannot be opened.
     """
     settings = load(HistoryWriterSettings, environ)
-    configure_logging(settings.process.log_level)
+    configure_logging(settings.process.log)
     registry = process_registry()
     history, stream = settings.history, settings.stream
     async with AsyncExitStack() as parts:

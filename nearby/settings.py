@@ -74,7 +74,7 @@ def load(kind: type[S], environ: Mapping[str, str]) -> S:
         try:
             values[spec.name] = spec.metadata["parse"](text)
         except (ValueError, binascii.Error) as error:
-            secret = spec.metadata["parse"] in (parse_secret, optional_credentials, parse_keys, database_url)
+            secret = spec.metadata["parse"] in _SECRET
             shown = redis_address.masked(text) if spec.metadata["parse"] in _MAY_HOLD_A_PASSWORD else text
             raise SettingsError(variable.name, "…" if secret else shown, variable.allowed) from error
     return kind(**values)
@@ -236,6 +236,11 @@ def parse_secret(text: str) -> Secret:
     return Secret(text)
 
 
+def optional_secret(text: str) -> Secret | None:
+    """Take a secret of at least 16 characters; empty text is ``None``."""
+    return parse_secret(text) if text else None
+
+
 def optional_credentials(text: str) -> Secret | None:
     """Parse ``USER:PASSWORD``; empty text is ``None``."""
     if not text:
@@ -269,6 +274,8 @@ def parse_keys(text: str) -> TokenKeys:
         raise ValueError("no key")
     return TokenKeys(keys)
 
+
+_SECRET = (parse_secret, optional_secret, optional_credentials, parse_keys, database_url)
 
 # ------------------------------------------------------------------------------------------ settings
 
@@ -383,13 +390,30 @@ def _admin_token() -> Any:
     )
 
 
-def _log_level() -> Any:
-    return setting(
+@dataclasses.dataclass(frozen=True, slots=True)
+class LogSettings:
+    """What is logged, and how. ``user_key`` is ``None`` if not set."""
+
+    level: str = setting(
         "NEARBY_LOG_LEVEL",
         one_of("debug", "info", "warning", "error"),
         default="info",
         allowed="debug, info, warning, error",
         meaning="the least severe level that is logged",
+    )
+    format: str = setting(
+        "NEARBY_LOG_FORMAT",
+        one_of("text", "json"),
+        default="text",
+        allowed="text, json",
+        meaning="how a line of the log is written",
+    )
+    user_key: Secret | None = setting(
+        "NEARBY_LOG_USER_KEY",
+        optional_secret,
+        default="",
+        allowed="16 characters or more, or empty",
+        meaning="the key of the hash that stands for a user in logs; empty: one of each process's own",
     )
 
 
@@ -431,7 +455,7 @@ class ProcessSettings:
     """What every process needs."""
 
     discovery: DiscoverySettings = group(DiscoverySettings)
-    log_level: str = _log_level()
+    log: LogSettings = group(LogSettings)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -1029,6 +1053,6 @@ class ProberSettings:
         allowed="16 characters or more",
         meaning="the password of the synthetic friends",
     )
-    log_level: str = _log_level()
+    log: LogSettings = group(LogSettings)
     host: str = _host()
     admin_port: int = _admin_port()

@@ -8,8 +8,9 @@ import random
 from collections.abc import Mapping, Sequence
 
 from http_port.admin import admin_app
+from http_port.logs import configure_logging
 from http_port.metrics import process_registry
-from http_port.process import configure_logging, stop_signals
+from http_port.process import stop_signals
 from http_port.serve import serve
 from nearby.settings import ProberSettings, load
 from nearby_client import ApiError, ApiUnreachable, NearbyApi
@@ -35,7 +36,7 @@ async def main(environ: Mapping[str, str]) -> None:
         OSError: the admin port is taken.
     """
     settings = load(ProberSettings, environ)
-    configure_logging(settings.log_level)
+    configure_logging(settings.log)
     registry = process_registry()
     metrics = ProberMetrics(registry)
     async with (

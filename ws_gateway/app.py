@@ -13,8 +13,9 @@ from discovery.announce import Announcement
 from discovery.connect import open_discovery
 from http_port.admin import admin_app
 from http_port.explain import explain_route
+from http_port.logs import configure_logging
 from http_port.metrics import process_registry
-from http_port.process import configure_logging, stop_signals
+from http_port.process import stop_signals
 from http_port.serve import listen, serve
 from location_cache.redis import open_cache
 from location_history.stream import open_stream
@@ -43,7 +44,7 @@ def now_ms() -> int:
 async def main(environ: Mapping[str, str]) -> None:
     """Run a gateway until it is drained, which SIGINT and SIGTERM ask for; a second signal ends it at once."""
     settings = load(GatewaySettings, environ)
-    configure_logging(settings.process.log_level)
+    configure_logging(settings.process.log)
     async with stop_signals() as stop, asyncio.TaskGroup() as tasks, AsyncExitStack() as stack:
         gateway = Gateway(settings, now_ms, tasks)
         discovery = await stack.enter_async_context(open_discovery(settings.process.discovery))

@@ -12,6 +12,7 @@ from functools import partial
 
 import msgspec
 
+from http_port.logs import UserHash
 from nearby import changes
 from nearby.changes import Change, FriendshipChanged, HistoryRetentionChanged, SharingChanged, TokensRevoked, Unreadable
 from nearby.channels import control_channel, is_location, location_channel
@@ -96,6 +97,7 @@ class Gateway:
         self.closed_counts: Counter[tuple[int, str]] = Counter()
         self.accepted_count = 0
         self.arrivals = Arrivals()
+        self._user_hash = UserHash(settings.process.log.user_key)
         self.report_count = 0
         self.acknowledged_count = 0
         self.unavailable_count = 0
@@ -131,6 +133,11 @@ class Gateway:
         self.refresher = Refresher(self.hub, cache, self._clock, self.outbox.flush)
         self._tier_changes = TierChanges(self.hub, pubsub, self.refresher, self.outbox.flush, self._clock, self._tasks)
         self.hub.channels = self._tier_changes
+
+    def _who(self, connection: Connection) -> dict[str, str]:
+        """Return what a line of the log says about a connection."""
+        user = {} if connection.viewer is None else {"user": self._user_hash(connection.viewer.user_id)}
+        return {"connection_id": connection.connection_id, **user}
 
     def _viewers(self) -> list[Viewer]:
         return [connection.viewer for connection in self.connections if connection.viewer is not None]
@@ -210,6 +217,8 @@ class Gateway:
         self._unshown.discard(connection)
         if not self.connections:
             self.emptied.set()
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug("closed with %d by the %s", code, initiator, extra=self._who(connection))
         viewer = connection.viewer
         if viewer is None:
             return
@@ -274,6 +283,8 @@ class Gateway:
                 expires_at_ms=token.expires_at_ms,
             ),
         )
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug("arrives", extra=self._who(connection))
         self._tasks.create_task(self._arrive(connection, viewer, token))
 
     async def _arrive(self, connection: Connection, viewer: Viewer, token: AccessToken) -> None:
@@ -283,11 +294,11 @@ class Gateway:
             end = await self._load(connection, viewer, token)
         except StoreUnavailable as error:
             end = ArrivalEnd.UNAVAILABLE
-            log.warning("arrival: %s", error)
+            log.warning("arrival: %s", error, extra=self._who(connection))
             self.fail(connection, CloseCode.TRY_AGAIN_LATER, "try again later")
         except Exception:
             end = ArrivalEnd.FAILED
-            log.exception("arrival of %s failed", connection.connection_id)
+            log.exception("arrival failed", extra=self._who(connection))
             self.fail(connection, CloseCode.SERVER_ERROR, "server error")
         self.arrivals.ended(end, self._now_s() - began_s)
 
