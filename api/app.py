@@ -6,12 +6,15 @@ import asyncio
 import gc
 import logging
 import os
+import socket
 import time
 import uuid
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from urllib.parse import urlsplit
+
+from starlette.types import ASGIApp
 
 from api.announcer import Announcer
 from api.bans import Bans
@@ -88,9 +91,10 @@ async def main(environ: Mapping[str, str]) -> None:
             return
         metrics = RequestMetrics(registry)
         internal = create_internal_app(services.graph, settings.service_token, metrics)
-        internal_url = await parts.enter_async_context(serve(internal, settings.host, settings.internal_port))
         public = create_app(services, metrics)
-        public_url = await parts.enter_async_context(serve(public, settings.host, settings.port))
+        served_inside, served = await _traced(settings, parts, internal, public)
+        internal_url = await parts.enter_async_context(serve(served_inside, settings.host, settings.internal_port))
+        public_url = await parts.enter_async_context(serve(served, settings.host, settings.port))
         member = partial(_member, router, public_url, admin_url, internal_url)
         registration = await parts.enter_async_context(discovery.register(member()))
         await parts.enter_async_context(_running(Announcement(registration, member, router.progressed).run()))
@@ -179,6 +183,24 @@ def _limits(settings: SocialSettings) -> Limits:
         requests_per_day=settings.requests_per_day,
         request_lifetime_s=round(settings.request_lifetime_days * 86_400),
         idempotency_lifetime_s=round(settings.idempotency_h * 3_600),
+    )
+
+
+async def _traced(
+    settings: ApiSettings, parts: AsyncExitStack, internal: ASGIApp, public: ASGIApp
+) -> tuple[ASGIApp, ASGIApp]:
+    """Return the two applications, with spans around them where traces are on."""
+    traces = settings.traces
+    if not traces.url:
+        return internal, public
+    from api.tracing import TraceRequests
+    from http_port.tracing import open_tracing
+
+    instance = f"{socket.gethostname()}:{settings.port}"
+    tracing = await parts.enter_async_context(open_tracing(traces, "nearby-api", instance, settings.service_token))
+    return (
+        TraceRequests(internal, tracing, follows_callers=True),
+        TraceRequests(public, tracing, follows_callers=False),
     )
 
 

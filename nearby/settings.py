@@ -392,7 +392,7 @@ def _admin_token() -> Any:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LogSettings:
-    """What is logged, and how. ``user_key`` is ``None`` if not set."""
+    """What is logged, and how."""
 
     level: str = setting(
         "NEARBY_LOG_LEVEL",
@@ -407,13 +407,6 @@ class LogSettings:
         default="text",
         allowed="text, json",
         meaning="how a line of the log is written",
-    )
-    user_key: Secret | None = setting(
-        "NEARBY_LOG_USER_KEY",
-        optional_secret,
-        default="",
-        allowed="16 characters or more, or empty",
-        meaning="the key of the hash that stands for a user in logs; empty: one of each process's own",
     )
 
 
@@ -447,6 +440,26 @@ class DiscoverySettings:
         default="10",
         allowed="1 to 300",
         meaning="a process that ZooKeeper has not heard of for this many seconds is no longer a member",
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TracesSettings:
+    """Traces for OpenTelemetry; none where ``url`` is empty."""
+
+    url: str = setting(
+        "NEARBY_TRACES_URL",
+        optional(url("http", "https")),
+        default="",
+        allowed="http://HOST:PORT/v1/traces, or empty",
+        meaning="where traces are sent, by OTLP over HTTP; empty: nothing is traced",
+    )
+    part: float = setting(
+        "NEARBY_TRACES_PART",
+        number(0, 1),
+        default="0.001",
+        allowed="0 to 1",
+        meaning="the part of arrivals, reports and requests that is traced",
     )
 
 
@@ -689,14 +702,22 @@ class DrainSettings:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class GatewaySettings:
-    """``python -m ws_gateway``."""
+    """``python -m ws_gateway``. ``log_user_key`` is ``None`` if not set."""
 
     process: ProcessSettings = group(ProcessSettings)
+    traces: TracesSettings = group(TracesSettings)
     cache: CacheSettings = group(CacheSettings)
     stream: StreamSettings = group(StreamSettings)
     limits: LimitSettings = group(LimitSettings)
     admission: AdmissionSettings = group(AdmissionSettings)
     drain: DrainSettings = group(DrainSettings)
+    log_user_key: Secret | None = setting(
+        "NEARBY_LOG_USER_KEY",
+        optional_secret,
+        default="",
+        allowed="16 characters or more, or empty",
+        meaning="the key of the hash that stands for a user in logs; empty: one of each process's own",
+    )
     gateway_id: str = setting(
         "NEARBY_GATEWAY_ID",
         nonempty,
@@ -872,6 +893,7 @@ class ApiSettings:
     """``python -m api``."""
 
     process: ProcessSettings = group(ProcessSettings)
+    traces: TracesSettings = group(TracesSettings)
     cache: CacheSettings = group(CacheSettings)
     stream: StreamSettings = group(StreamSettings)
     history: HistorySettings = group(HistorySettings)

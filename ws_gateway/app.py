@@ -6,8 +6,9 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
 
 from discovery.announce import Announcement
 from discovery.connect import open_discovery
@@ -33,6 +34,9 @@ from ws_gateway.gateway import Gateway
 from ws_gateway.metrics import GatewayCollector
 from ws_gateway.server import PATH, Door, accept_clients, upgrade
 
+if TYPE_CHECKING:
+    from ws_gateway.tracing import GatewayTracing
+
 log = logging.getLogger(__name__)
 
 
@@ -46,13 +50,16 @@ async def main(environ: Mapping[str, str]) -> None:
     settings = load(GatewaySettings, environ)
     configure_logging(settings.process.log)
     async with stop_signals() as stop, asyncio.TaskGroup() as tasks, AsyncExitStack() as stack:
-        gateway = Gateway(settings, now_ms, tasks)
+        tracing, carried = await _open_tracing(settings, stack)
+        gateway = Gateway(settings, now_ms, tasks, tracing)
         discovery = await stack.enter_async_context(open_discovery(settings.process.discovery))
         cache = await stack.enter_async_context(open_cache(settings.cache.url, settings.cache.ttl_s))
         stream = await stack.enter_async_context(
             open_stream(settings.stream.url, settings.stream.max_entries, settings.stream.streams_count)
         )
-        directory = await stack.enter_async_context(open_directory(settings.api_internal_url, settings.service_token))
+        directory = await stack.enter_async_context(
+            open_directory(settings.api_internal_url, settings.service_token, carried)
+        )
         router = await stack.enter_async_context(
             Router(gateway, member=settings.gateway_id, probe_interval_s=settings.probe_interval_s)
         )
@@ -103,6 +110,20 @@ async def main(environ: Mapping[str, str]) -> None:
         await drain.over.wait()
         for task in running:
             task.cancel()
+
+
+async def _open_tracing(
+    settings: GatewaySettings, stack: AsyncExitStack
+) -> tuple[GatewayTracing | None, Callable[[], dict[str, str]] | None]:
+    """Return the tracing and the headers that go along with requests; neither where traces are off."""
+    traces = settings.traces
+    if not traces.url:
+        return None, None
+    from http_port.tracing import carried, open_tracing
+    from ws_gateway.tracing import GatewayTracing
+
+    opened = open_tracing(traces, "nearby-gateway", settings.gateway_id, settings.service_token)
+    return GatewayTracing(await stack.enter_async_context(opened)), carried
 
 
 @asynccontextmanager

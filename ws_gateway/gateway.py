@@ -7,8 +7,10 @@ import logging
 import random
 import secrets
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -56,6 +58,9 @@ from ws_gateway.sightings import Sightings
 from ws_gateway.tiers import TierChanges, edge_of
 from ws_gateway.viewer import Viewer
 
+if TYPE_CHECKING:
+    from ws_gateway.tracing import GatewayTracing
+
 log = logging.getLogger(__name__)
 
 MAX_EARLY = 100
@@ -77,10 +82,16 @@ class Gateway:
     """All connections of one process. Implements :class:`nearby.ports.PubSubListener`.
 
     ``tasks`` runs what waits for servers; ``clock`` gives Unix milliseconds. :meth:`connect_to` must be called with
-    the router before the first client comes, since each needs the other.
+    the router before the first client comes, since each needs the other. ``tracing`` is there only where traces are on.
     """
 
-    def __init__(self, settings: GatewaySettings, clock: Clock, tasks: asyncio.TaskGroup) -> None:
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        clock: Clock,
+        tasks: asyncio.TaskGroup,
+        tracing: GatewayTracing | None = None,
+    ) -> None:
         loop = asyncio.get_running_loop()
         self.settings = settings
         self.hub = Hub(settings.cache.ttl_s * 1000, clock)
@@ -97,7 +108,8 @@ class Gateway:
         self.closed_counts: Counter[tuple[int, str]] = Counter()
         self.accepted_count = 0
         self.arrivals = Arrivals()
-        self._user_hash = UserHash(settings.process.log.user_key)
+        self._tracing = tracing
+        self._user_hash = UserHash(settings.log_user_key)
         self.report_count = 0
         self.acknowledged_count = 0
         self.unavailable_count = 0
@@ -291,7 +303,8 @@ class Gateway:
         """Load the friends of a new client and show them (design §4)."""
         began_s = self._now_s()
         try:
-            end = await self._load(connection, viewer, token)
+            with self._step("connect"):
+                end = await self._load(connection, viewer, token)
         except StoreUnavailable as error:
             end = ArrivalEnd.UNAVAILABLE
             log.warning("arrival: %s", error, extra=self._who(connection))
@@ -308,10 +321,12 @@ class Gateway:
         # Listen for changes before reading the list, so that none falls between.
         connection.listening = True
         own = [control_channel(viewer.user_id), location_channel(viewer.user_id)]
-        self._pubsub.subscribe(own)
-        await self._pubsub.confirmed(own)
-        await self.feed.begin()
-        friends = await self._directory.friend_list(viewer.user_id)
+        with self._step("subscribe to oneself"):
+            self._pubsub.subscribe(own)
+            await self._pubsub.confirmed(own)
+        with self._step("read the friend list"):
+            await self.feed.begin()
+            friends = await self._directory.friend_list(viewer.user_id)
         if not connection.is_open():
             return ArrivalEnd.LEFT
         if friends is None or token.issued_at_ms < friends.tokens_valid_from_ms:
@@ -319,13 +334,18 @@ class Gateway:
             return ArrivalEnd.NOT_ALLOWED
         channels = self.hub.attach(viewer, friends)
         self._tier_changes.arm()
-        self._pubsub.subscribe(channels)
-        await self._pubsub.confirmed(channels)
-        last = await self.refresher.arrive(viewer)
+        with self._step("subscribe to friends"):
+            self._pubsub.subscribe(channels)
+            await self._pubsub.confirmed(channels)
+        with self._step("read the cache"):
+            last = await self.refresher.arrive(viewer)
         if not connection.is_open():
             return ArrivalEnd.LEFT
         self._begin(connection, viewer, last)
         return ArrivalEnd.SERVED
+
+    def _step(self, name: str) -> AbstractContextManager[object]:
+        return nullcontext() if self._tracing is None else self._tracing.step(name)
 
     def _begin(self, connection: Connection, viewer: Viewer, last: CachedLocation | None) -> None:
         """The friends are loaded: see to what came in meanwhile, then show the map."""
@@ -361,7 +381,10 @@ class Gateway:
         arrival = connection.arrival
         if arrival is None:
             self.report_count += 1
-            done = partial(self._reported, connection, report)
+            done: Callable[[Outcome], None] = partial(self._reported, connection, report)
+            if self._tracing is not None:
+                channel = location_channel(connection.viewer.user_id)
+                done = self._tracing.report(channel, report.location.recorded_at_ms, done)
             live = not report.flagged and self._wins(connection, connection.viewer, report)
             self.pipeline.submit(PendingReport(connection.viewer, report.location, report.flagged, live, done))
         elif len(arrival.reports) < MAX_EARLY:
@@ -428,6 +451,8 @@ class Gateway:
     def _on_location(self, channel: bytes, record: LocationRecord) -> None:
         if not self._first_version:
             self._first_version = record.version
+        if self._tracing is not None:
+            self._tracing.heard(channel, record.recorded_at_ms)
         if self.outbox.held and self._now_s() - self._stalled_at_s < DRAINED_AFTER_S:
             # It may have lain in a buffer for as long as we stood still; the cache knows how long it lives.
             self.hub.observe(channel, record, self._clock(), 0)
@@ -445,6 +470,8 @@ class Gateway:
     def on_burst_end(self) -> None:
         """Send what the messages of one read changed; see the port."""
         self.outbox.flush()
+        if self._tracing is not None:
+            self._tracing.flushed()
         if self._first_version and not len(self.outbox):
             # One observation a burst, of the record that has waited for longest; the version is the cache's time in µs.
             self.fan_out_s.observe(max(0.0, (self.cache_clock() * 1000 - self._first_version) / 1e6))
