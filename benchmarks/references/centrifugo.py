@@ -5,8 +5,8 @@ a line each; the server answers each by its ``id``. A delivery is a push, and a 
 
     {"push":{"channel":"loc:17","pub":{"data":{"user_id":…}}}}
 
-The server's ping is the frame ``{}``, and so is the answer. Channels ``loc:…`` belong to a namespace ``loc`` of the
-server's configuration (docs/benchmark-references.md).
+The client asks for WebSocket pings in place of the protocol's own, which any line of a frame may be. Channels ``loc:…``
+belong to a namespace ``loc`` of the server's configuration (docs/benchmark-references.md).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Centrifugo:
     token_secret: str | None = field(default=None, repr=False)
     friends: int = FRIENDS
     name: str = "Centrifugo"
-    ping: tuple[bytes, bytes] | None = (b"{}", b"{}")
+    ping: tuple[bytes, bytes] | None = None
     marker: bytes = ENTRY_MARKER
     headers: Mapping[str, str] = field(default_factory=dict)
 
@@ -55,7 +55,7 @@ class Centrifugo:
         return []
 
     def path(self, user: int) -> str:
-        return urlsplit(self.url).path
+        return f"{urlsplit(self.url).path}?cf_ws_frame_ping_pong=true"
 
     def hello(self, user: int, users: int) -> list[bytes]:
         credentials = {} if self.token_secret is None else {"token": token(user, self.token_secret)}

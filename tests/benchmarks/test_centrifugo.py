@@ -88,4 +88,4 @@ def test_refused_publishes_are_told(answer: bytes, reasons: list[str]) -> None:
 
 def test_it_is_driven_where_it_runs() -> None:
     assert SERVER.address == ("127.0.0.1", 8000)
-    assert SERVER.path(17) == "/connection/websocket"
+    assert SERVER.path(17) == "/connection/websocket?cf_ws_frame_ping_pong=true"
