@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from time import monotonic
 from typing import Any, Protocol
 
@@ -128,7 +128,7 @@ class Phone(WSListener):
         pause_s = None
         try:
             url = await self._network.gateway(self.journal.person.token)
-            await self._count_attempt(lambda: self._open(url))
+            await self._open(url)
         except picows.WSInvalidStatusError as error:
             if error.response is not None and error.response.status == 401:
                 self._come_back(End(401, AfterClose.RENEW_TOKEN))
@@ -144,32 +144,32 @@ class Phone(WSListener):
             self._wait(pause_s, self._connect)
 
     async def _open(self, url: str) -> None:
+        """Open a WebSocket, and count the attempt, as long as it is not cancelled."""
         source = self._network.source(url)
         own_end: dict[str, Any] = {} if source is None else {"local_addr": (source, 0)}
-        await picows.ws_connect(
-            lambda: self,
-            url,
-            extra_headers={
-                "Authorization": f"Bearer {self.journal.person.token}",
-                "Sec-WebSocket-Protocol": self._network.codec.name,
-            },
-            read_buffer_init_size=_BUFFER_BYTES,
-            websocket_handshake_timeout=CONNECT_TIMEOUT_S,
-            **own_end,
-        )
-
-    async def _count_attempt(self, attempt: Callable[[], Awaitable[None]]) -> None:
-        began_s, problem = monotonic(), None
+        began_s = monotonic()
         try:
-            await attempt()
+            await picows.ws_connect(
+                lambda: self,
+                url,
+                extra_headers={
+                    "Authorization": f"Bearer {self.journal.person.token}",
+                    "Sec-WebSocket-Protocol": self._network.codec.name,
+                },
+                read_buffer_init_size=_BUFFER_BYTES,
+                websocket_handshake_timeout=CONNECT_TIMEOUT_S,
+                **own_end,
+            )
         except picows.WSInvalidStatusError as error:
-            problem = f"HTTP {error.response.status}" if error.response is not None else "no HTTP"
+            self._count_attempt(began_s, f"HTTP {error.response.status}" if error.response is not None else "no HTTP")
             raise
         except (OSError, picows.WSError) as error:
-            problem = type(error).__name__
+            self._count_attempt(began_s, type(error).__name__)
             raise
-        finally:
-            self._network.count(verdict.SOCKET, verdict.ATTEMPT, monotonic() - began_s, problem)
+        self._count_attempt(began_s, None)
+
+    def _count_attempt(self, began_s: float, problem: str | None) -> None:
+        self._network.count(verdict.SOCKET, verdict.ATTEMPT, monotonic() - began_s, problem)
 
     def _come_back(self, end: End) -> None:
         """Plan the next connection as the end of this one asks, if there is to be one."""
@@ -194,7 +194,7 @@ class Phone(WSListener):
         if self._put_away:
             self._hang_up(transport)
         else:
-            self._wait(CONNECT_TIMEOUT_S, transport.disconnect)
+            self._wait(CONNECT_TIMEOUT_S, self.drop)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         """Take a message; whatever is not of the protocol ends the connection."""
@@ -208,9 +208,9 @@ class Phone(WSListener):
                 self._hang_up(transport)
         except _UNREADABLE:
             transport.disconnect(graceful=False)
-        except Exception as error:  # picows keeps it to itself, and would go on
+        except Exception as error:  # noqa: BLE001 - picows would keep it to itself, and the run go on without it
             self._network.fail(error)
-            raise
+            transport.disconnect(graceful=False)
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         """Count what is lost with the connection, and come back."""
