@@ -326,6 +326,7 @@ class Gateway:
         else:
             viewer.live = True
             self.hub.advance()
+            self.hub.mark_moved()  # of which the snapshot already tells this viewer
             connection.send_frame(connection.codec.snapshot(viewer.snapshot()))
 
     # ----------------------------------------------------------------------------------------- reports

@@ -57,13 +57,13 @@ class Viewer:
 
     __slots__ = (
         "_enter_squared",
-        "_leave_squared",
         "audience",
         "client",
         "codec",
         "friends",
         "gone",
         "history_retention",
+        "leave_squared",
         "list_sequence",
         "live",
         "pending",
@@ -101,14 +101,14 @@ class Viewer:
         """Show friends within ``radius_m`` metres; they leave beyond 1.1 times that."""
         self.radius_m = radius_m
         self._enter_squared = squared_chord_of(radius_m)
-        self._leave_squared = squared_chord_of(radius_m * HYSTERESIS)
+        self.leave_squared = squared_chord_of(radius_m * HYSTERESIS)
 
     def changes(self, entries: Iterable[Entry]) -> Changes:
         """Return how the map must change for ``entries``, and take it as changed."""
         assert self.vector is not None
         x, y, z = self.vector
         codec = self.codec
-        place, end_entry = codec.place, codec.end_entry
+        place, ends = codec.place, codec.ends
         friends: list[bytes] = []
         gone, self.gone = self.gone, {}
         for entry in entries:
@@ -126,10 +126,10 @@ class Viewer:
             fy -= y
             fz -= z
             squared = fx * fx + fy * fy + fz * fz
-            if squared <= (self._leave_squared if shown else self._enter_squared):
-                metres = EARTH_DIAMETER_M * asin(min(1.0, sqrt(squared) / 2))
+            if squared <= (self.leave_squared if shown else self._enter_squared):
+                metres = EARTH_DIAMETER_M * asin(sqrt(squared) * 0.5)  # within a radius, so never beyond 1
                 distance_m = int(metres + 0.5) if entry.exact else shown_distance_m(metres, exact=False)
-                friends.append((entry.fragments[place] or entry.encode(codec)) + end_entry(distance_m))
+                friends.append((entry.fragments[place] or entry.encode(codec)) + ends[distance_m])
                 if not shown:
                     entry.viewers[self] = True
                     gone.pop(entry.user_id, None)
