@@ -23,15 +23,17 @@ test: $(READY) $(JARS)/.ready servers ## Run every test, against real servers
 loadtest: $(READY) ## Run a small load test against a stack of its own; ARGS: any options of it
 	$(BIN)/python -m loadtest $(ARGS)
 
-# Debian's packages, which the tests run as child processes. Asked for by path: sbin is not on everybody's.
+# Programs from Debian, which the tests run as child processes or compile with: program:its packages. Looked for by path:
+# sbin is not on everybody's.
+SERVERS := haproxy:haproxy nginx:nginx-light redis-server:redis-server prometheus:prometheus gcc:gcc,libc6-dev node:nodejs npm:npm
 servers:
-	@PATH="$$PATH:/usr/sbin"; for program in haproxy nginx redis-server prometheus; do command -v $$program >/dev/null || missing=1; done; \
+	@PATH="$$PATH:/usr/sbin"; missing=; for server in $(SERVERS); do \
+			command -v $${server%:*} >/dev/null || missing="$$missing $$(echo $${server#*:} | tr , ' ')"; done; \
 		if [ -z "$$missing" ]; then exit 0; \
 		elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-			apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends haproxy nginx-light redis-server prometheus; \
+			apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing; \
 		else \
-			echo "HAProxy, nginx, Redis or Prometheus is missing; install them:"; \
-			echo "apt-get install haproxy nginx-light redis-server prometheus"; exit 1; \
+			echo "Something is missing; install it: apt-get install$$missing"; exit 1; \
 		fi
 
 check: $(READY) ## Run the static gates: format, lint, types, import contracts
@@ -54,7 +56,7 @@ lock: $(READY) ## Choose versions of all dependencies anew and lock them with th
 		--quiet pyproject.toml --group dev --output-file requirements/dev.txt
 
 clean: ## Delete what was built and the data of the local stack
-	rm -rf $(VENV) $(JARS) .nearby .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(JARS) build/benchmarks .nearby .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 $(READY): requirements/dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -15,14 +15,16 @@ from nearby.settings import parse_keys
 TOKEN_LIFETIME_S = 3_600
 
 
-def seed(data_dir: Path, count: int, degree: int) -> dict[UserId, str]:
+def seed(data_dir: Path, count: int, degree: int, *, two_sides: bool = False) -> dict[UserId, str]:
     """Create ``count`` users, each with ``degree`` friends (even), and return an access token for each.
 
-    User ``i`` is a friend of the ``degree / 2`` users on each side in a ring, so the graph is regular.
+    User ``i`` is a friend of the ``degree / 2`` users on each side in a ring, so the graph is regular. ``two_sides``
+    takes every other of them, so that no two even users are friends, nor two odd ones; ``count`` is even then.
     """
     users = [UserId(str(uuid.uuid4())) for _ in range(count)]
     now_ms = time.time_ns() // 1_000_000
-    pairs = [(users[i], users[(i + step) % count]) for i in range(count) for step in range(1, degree // 2 + 1)]
+    steps = range(1, degree, 2) if two_sides else range(1, degree // 2 + 1)
+    pairs = [(users[i], users[(i + step) % count]) for i in range(count) for step in steps]
     with closing(sqlite3.connect(data_dir / "users.sqlite", timeout=30)) as database, database:
         database.executemany(
             "INSERT INTO users (id, handle, display_name, password_hash, sharing_paused, switch_sequence,"
