@@ -24,7 +24,7 @@ from api.exporter import Exporter
 from api.gateways import Gateways
 from api.internal import create_internal_app
 from api.jwks import open_outside_issuer
-from api.metrics import RequestMetrics
+from api.metrics import ErasureCollector, RequestMetrics
 from api.pauses import end_due_pauses
 from api.public import create_app
 from api.rates import Rates
@@ -90,6 +90,7 @@ async def main(environ: Mapping[str, str]) -> None:
         if not await _comes_before(router.has_ring, stop):
             return
         metrics = RequestMetrics(registry)
+        registry.register(ErasureCollector(services.eraser))
         internal = create_internal_app(services.graph, settings.service_token, metrics)
         public = create_app(services, metrics)
         served_inside, served = await _traced(settings, parts, internal, public)

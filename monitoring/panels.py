@@ -315,6 +315,11 @@ STORES = Dashboard(
                     ),
                 ),
                 _panel(
+                    "Erasures attempted",
+                    "short",
+                    ("sum by (end) (increase(nearby_api_erasure_attempts_total[15m]))", "{{end}}"),
+                ),
+                _panel(
                     "Answers 5xx",
                     "reqps",
                     (

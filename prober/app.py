@@ -56,8 +56,9 @@ async def _probe(settings: ProberSettings, api: NearbyApi, metrics: ProberMetric
         gateways = await _some(settings)
         friends = await _enrolled(settings, api, PER_GATEWAY * len(gateways))
         log.info("probing %d gateways", len(gateways))
-        async with Session(friends, gateways, metrics).running(settings.interval_s):
-            while await _are_right(settings, gateways):  # noqa: ASYNC110 - nobody tells when a name changes
+        session = Session(friends, gateways, metrics)
+        async with session.running(settings.interval_s):
+            while await _are_right(settings, gateways) and not session.has_ended():  # noqa: ASYNC110 - nobody tells when a name changes
                 await asyncio.sleep(LOOK_S)
 
 

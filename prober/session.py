@@ -46,6 +46,10 @@ class Session:
                 for task in running:
                     task.cancel()
 
+    def has_ended(self) -> bool:
+        """Whether somebody has been told not to come back, as with a refresh token that is no good any more."""
+        return any(seat.client.ended is not None for seat in self._seats)
+
     async def _report(self, seat: _Seat, interval_s: float) -> None:
         await asyncio.sleep(random.uniform(0, interval_s))  # noqa: S311 - spreads load, guards nothing
         while True:
@@ -58,7 +62,7 @@ class Session:
         recorded_at_ms = time.time_ns() // 1_000_000
         now_s = time.monotonic()
         for viewer in self._seats:
-            # Whoever has not been connected since the last location cannot have missed it: they get a snapshot.
+            # Who is not connected is owed nothing: they get a snapshot when they are.
             if viewer is not sender and viewer.client.connected:
                 self._ledger.sent(Pair(sender.user_id, viewer.user_id), recorded_at_ms, now_s)
         sender.client.report(lat, lon, recorded_at_ms=recorded_at_ms)
