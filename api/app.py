@@ -194,6 +194,7 @@ async def _traced(
     traces = settings.traces
     if not traces.url:
         return internal, public
+    # Imported only where they are used, for the memory they take.
     from api.tracing import TraceRequests
     from http_port.tracing import open_tracing
 

@@ -204,7 +204,7 @@ def gateway_urls(text: str) -> tuple[str, ...]:
     return found
 
 
-def handle_prefix(text: str) -> str:
+def handle_beginning(text: str) -> str:
     """Take the beginning of a handle, which leaves room for a number."""
     if not re.fullmatch(r"[a-z0-9_]{3,24}", text):
         raise ValueError(text)
@@ -1064,7 +1064,7 @@ class ProberSettings:
     )
     handle_prefix: str = setting(
         "NEARBY_PROBER_HANDLE",
-        handle_prefix,
+        handle_beginning,
         default="nearby_prober",
         allowed="3 to 24 of a-z, 0-9 and _",
         meaning="what the handles of the synthetic friends begin with; another for each prober",

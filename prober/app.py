@@ -58,7 +58,7 @@ async def _probe(settings: ProberSettings, api: NearbyApi, metrics: ProberMetric
         log.info("probing %d gateways", len(gateways))
         session = Session(friends, gateways, metrics)
         async with session.running(settings.interval_s):
-            while await _are_right(settings, gateways) and not session.has_ended():  # noqa: ASYNC110 - nobody tells when a name changes
+            while not session.has_ended() and await _are_right(settings, gateways):  # noqa: ASYNC110 - a name tells nobody
                 await asyncio.sleep(LOOK_S)
 
 

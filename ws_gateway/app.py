@@ -120,6 +120,7 @@ async def _open_tracing(
     traces = settings.traces
     if not traces.url:
         return None, None
+    # Imported only where they are used, for the memory they take.
     from http_port.tracing import carried, open_tracing
     from ws_gateway.tracing import GatewayTracing
 

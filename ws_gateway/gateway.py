@@ -313,6 +313,8 @@ class Gateway:
             end = ArrivalEnd.FAILED
             log.exception("arrival failed", extra=self._who(connection))
             self.fail(connection, CloseCode.SERVER_ERROR, "server error")
+        if end is ArrivalEnd.LEFT and connection.closed_with is CloseCode.TRY_AGAIN_LATER:
+            end = ArrivalEnd.UNAVAILABLE
         self.arrivals.ended(end, self._now_s() - began_s)
 
     async def _load(self, connection: Connection, viewer: Viewer, token: AccessToken) -> ArrivalEnd:
