@@ -8,7 +8,7 @@ JARS := build/jars
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help run test loadtest check format lock clean jars servers
+.PHONY: help run test bench loadtest check format lock clean jars servers
 
 help: ## Show this help
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -35,6 +35,9 @@ servers:
 		else \
 			echo "Something is missing; install it: apt-get install$$missing"; exit 1; \
 		fi
+
+bench: $(READY) servers ## Measure beside reference servers, about an hour; ARGS: --help tells
+	$(BIN)/python -m benchmarks $(ARGS)
 
 check: $(READY) ## Run the static gates: format, lint, types, import contracts
 	$(BIN)/ruff format --check

@@ -15,6 +15,7 @@ from nearby.ports import CachedLocation, Clock, LocationCache
 from ws_gateway.entry import Entry
 from ws_gateway.freshness import Freshness, stale_after_ms
 from ws_gateway.hub import Hub
+from ws_gateway.shared_reads import SharedReads
 from ws_gateway.viewer import Viewer
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,7 @@ class Refresher:
         self.freshness = Freshness()
         self._hub = hub
         self._cache = cache
+        self._arrivals = SharedReads(cache)
         self._clock = clock
         self._refreshed = refreshed
         self._log_again_at_s = 0.0
@@ -61,15 +63,14 @@ class Refresher:
         leaves them unknown, which is not the same as gone; they are read again until it does.
         """
         unknown = [entry for entry in viewer.friends.values() if not entry.fresh]
-        users = [viewer.user_id, *(entry.user_id for entry in unknown)]
         try:
-            own, *found = await self._cache.read_many(users)
+            found = await self._arrivals.read([viewer.user_id, *(entry.user_id for entry in unknown)])
         except StoreUnavailable as error:
             self._failed("an arrival", error)
             self.later(entry.channel for entry in unknown)
             return None
-        self._take(unknown, found)
-        return own
+        self._take(unknown, [found[entry.user_id] for entry in unknown])
+        return found[viewer.user_id]
 
     def later(self, channels: Iterable[bytes]) -> None:
         """Read these channels' users again as soon as the cache answers."""
