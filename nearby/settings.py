@@ -268,6 +268,16 @@ def _host() -> Any:
     )
 
 
+def _advertised_host() -> Any:
+    return setting(
+        "NEARBY_ADVERTISED_HOST",
+        str,
+        default="",
+        allowed="an address or a name, or empty",
+        meaning="where others reach this process, which it announces; empty: `NEARBY_HOST`. For 0.0.0.0, or a pod",
+    )
+
+
 def _admin_port() -> Any:
     return setting(
         "NEARBY_ADMIN_PORT",
@@ -660,6 +670,7 @@ class GatewaySettings:
         meaning="the name of this gateway",
     )
     host: str = _host()
+    advertised_host: str = _advertised_host()
     port: int = setting(
         "NEARBY_PORT",
         integer(0, 65_535),
@@ -831,6 +842,13 @@ class ApiSettings:
     cache: CacheSettings = group(CacheSettings)
     stream: StreamSettings = group(StreamSettings)
     history: HistorySettings = group(HistorySettings)
+    api_id: str = setting(
+        "NEARBY_API_ID",
+        str,
+        default="",
+        allowed="any name unique among API processes, or empty",
+        meaning="the name of this API process; empty: `api-` and its public port, which is unique on one machine",
+    )
     database_url: Secret = _database_url()
     database_pool_size: int = setting(
         "NEARBY_DATABASE_POOL_SIZE",
@@ -847,6 +865,7 @@ class ApiSettings:
         meaning="how long a statement, a lock or a free connection is waited for before the answer is 503, seconds",
     )
     host: str = _host()
+    advertised_host: str = _advertised_host()
     port: int = setting(
         "NEARBY_PORT",
         integer(0, 65_535),
@@ -926,6 +945,7 @@ class HistoryWriterSettings:
         meaning="points that have waited in the stream for so many seconds are lost and counted (604800: a week)",
     )
     host: str = _host()
+    advertised_host: str = _advertised_host()
     admin_port: int = _admin_port()
     admin_token: Secret = _admin_token()
 
@@ -957,6 +977,7 @@ class RingKeeperSettings:
         meaning="the name of this ring keeper",
     )
     host: str = _host()
+    advertised_host: str = _advertised_host()
     admin_port: int = _admin_port()
     probe_interval_s: float = _probe_interval_s()
     grace_s: float = setting(

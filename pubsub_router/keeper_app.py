@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack
 from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR, CollectorRegistry
 
 from discovery.connect import open_discovery
+from http_port.addresses import advertised
 from http_port.admin import admin_app, bearer_matches
 from http_port.process import configure_logging, stop_signals
 from http_port.serve import serve
@@ -52,6 +53,7 @@ async def main(environ: Mapping[str, str]) -> None:
         api = KeeperApi(keeper, discovery, lambda shown: bearer_matches(shown, settings.admin_token))
         admin = admin_app(_registry(keeper), keeper.not_ready, api.routes())
         admin_url = await parts.enter_async_context(serve(admin, settings.host, settings.admin_port))
+        admin_url = advertised(admin_url, settings.advertised_host)
         member = Member(Role.RING_KEEPER, settings.keeper_id, MemberState.SERVING, admin_url=admin_url, pid=os.getpid())
         announcement.of(member, await parts.enter_async_context(discovery.register(member)))
         async with asyncio.TaskGroup() as tasks:
