@@ -162,6 +162,13 @@ def one_redis_server(text: str) -> str:
 _MAY_HOLD_A_PASSWORD = (redis_servers, redis_server_list, one_redis_server)
 
 
+def numbered_address(text: str) -> str:
+    """Take the address of servers that differ by a number, which ``{n}`` stands for, or empty text."""
+    if text and (text.count("{n}") != 1 or not text.startswith(("redis://", "unix:///"))):
+        raise ValueError(text)
+    return text
+
+
 def words(text: str) -> tuple[str, ...]:
     """Parse a comma-separated list; empty text is an empty list."""
     return tuple(word for part in text.split(",") if (word := part.strip()))
@@ -986,5 +993,12 @@ class RingKeeperSettings:
         default="5",
         allowed="0 to 3600",
         meaning="how long the subscriptions at the shards of before stay once every member has switched, seconds",
+    )
+    pool: str = setting(
+        "NEARBY_RING_POOL",
+        numbered_address,
+        default="",
+        allowed="redis://… or unix:///… with {n} where the number stands, from 0 on; or empty",
+        meaning="the servers that become spares by themselves as soon as they answer; empty: none",
     )
     admin_token: Secret = _admin_token()

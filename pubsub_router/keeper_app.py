@@ -22,6 +22,7 @@ from pubsub_router.keeper import RingKeeper
 from pubsub_router.keeper_api import KeeperApi
 from pubsub_router.keeper_documents import LEADING
 from pubsub_router.keeper_metrics import KeeperCollector
+from pubsub_router.keeper_pool import follow_pool
 from pubsub_router.keeper_probe import Probes
 from pubsub_router.keeper_rules import Rules
 
@@ -57,9 +58,12 @@ async def main(environ: Mapping[str, str]) -> None:
         member = Member(Role.RING_KEEPER, settings.keeper_id, MemberState.SERVING, admin_url=admin_url, pid=os.getpid())
         announcement.of(member, await parts.enter_async_context(discovery.register(member)))
         async with asyncio.TaskGroup() as tasks:
-            running = tasks.create_task(keeper.run(), name="keeper")
+            running = [tasks.create_task(keeper.run(), name="keeper")]
+            if settings.pool:
+                running.append(tasks.create_task(follow_pool(keeper, settings.keeper_id, settings.pool), name="pool"))
             await stop.wait()
-            running.cancel()
+            for task in running:
+                task.cancel()
 
 
 class _Announcement:
