@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,23 +21,21 @@ class PodEnvironment:
     pod_name: str
     pod_ip: str
 
-    def of(self, container: Mapping[str, Any]) -> dict[str, str]:
-        """Return the variables of ``container``.
+    def of(self, container: Mapping[str, Any], translate: Callable[[str], str] = lambda text: text) -> dict[str, str]:
+        """Return the variables of ``container``; ``translate`` is asked for what the manifests say, not for secrets.
 
         Raises:
             KeyError: a Secret or ConfigMap lacks what is not optional.
         """
         found: dict[str, str] = {}
         for name, entry in environment(self.manifests, container).items():
-            value = self._value(entry)
+            source = entry.get("valueFrom")
+            value = translate(expanded(entry["value"], found)) if source is None else self._referred(source)
             if value is not None:
-                found[name] = expanded(value, found)
+                found[name] = value
         return found
 
-    def _value(self, entry: Mapping[str, Any]) -> str | None:
-        if "valueFrom" not in entry:
-            return str(entry.get("value", ""))
-        source = entry["valueFrom"]
+    def _referred(self, source: Mapping[str, Any]) -> str | None:
         if "fieldRef" in source:
             return {"metadata.name": self.pod_name, "status.podIP": self.pod_ip}[source["fieldRef"]["fieldPath"]]
         reference = source["secretKeyRef"]
