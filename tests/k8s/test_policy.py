@@ -3,25 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import nearby
-from tests.support.manifests import OURS, ROOT, Manifests, Workload, environment, rendered
+from tests.support.manifests import OURS, ROOT, Manifests, calls, environment, rendered
 
 ENDING_S = 5
 """What a gateway needs after its deadline, as docs/draining.md has it."""
-
-
-def matches(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
-    wanted = selector.get("matchLabels", {})
-    return all(labels.get(name) == value for name, value in wanted.items()) and all(
-        labels.get(each["key"]) in each["values"] for each in selector.get("matchExpressions", [])
-    )
-
-
-def selected(manifests: Manifests, selector: Mapping[str, Any]) -> list[Workload]:
-    return [workload for workload in manifests.workloads if matches(selector, workload.labels)]
 
 
 # ------------------------------------------------------------------------------------------------- S16
@@ -61,7 +50,7 @@ def test_S16_the_network_refuses_what_is_not_allowed_and_every_pod_has_rules_of_
     assert denied == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
     for workload in manifests.workloads:
         assert workload.name in policies
-        assert selected(manifests, policies[workload.name]["spec"]["podSelector"]) == [workload]
+        assert manifests.selected(policies[workload.name]["spec"]["podSelector"]) == [workload]
 
 
 def test_S7_the_way_in_leads_to_public_ports_alone(manifests: Manifests) -> None:
@@ -164,7 +153,7 @@ def test_every_container_has_its_share_of_the_machine(manifests: Manifests) -> N
 
 def test_services_disruption_budgets_and_autoscalers_select_pods_that_are_there(manifests: Manifests) -> None:
     for service in manifests.of("Service").values():
-        (workload,) = selected(manifests, {"matchLabels": service["spec"]["selector"]})
+        (workload,) = manifests.selected({"matchLabels": service["spec"]["selector"]})
         open_ports = {port["name"] for port in workload.spec["containers"][0]["ports"]}
         assert {port["targetPort"] for port in service["spec"]["ports"]} <= open_ports
     for workload in manifests.workloads:
@@ -181,7 +170,7 @@ def test_disruption_budgets_let_one_pod_go_and_never_all_that_vote(manifests: Ma
     for workload in manifests.workloads:
         if workload.kind != "Job":
             budget = budgets.pop(workload.name)["spec"]
-            assert selected(manifests, budget["selector"]) == [workload]
+            assert manifests.selected(budget["selector"]) == [workload]
             # Neither minAvailable, which may forbid every drain of a node once there are fewer pods, nor more than one.
             assert budget["maxUnavailable"] == 1
     assert budgets == {}
@@ -224,31 +213,18 @@ def test_a_socket_is_never_cut_off_by_the_way_in(manifests: Manifests) -> None:
 # ------------------------------------------------------------------------------------- names and files
 
 
-def names_called(manifests: Manifests) -> Iterator[tuple[str, str, int]]:
-    """Every ``HOST:PORT`` of ours in a variable, an argument or a file, with where it stands."""
-    address = re.compile(r"\b(nearby-[a-z-]+(?:-\d+)?(?:\.nearby-[a-z-]+)?)[: ](\d{4,5})\b")
-    for workload in manifests.workloads:
-        for container in workload.containers:
-            values = [entry.get("value", "") for entry in environment(manifests, container).values()]
-            for text in [*values, *container.get("command", []), *container.get("args", [])]:
-                yield from ((f"{workload.name}", host, int(port)) for host, port in address.findall(text))
-    for name, config in manifests.of("ConfigMap").items():
-        for text in config["data"].values():
-            yield from ((name, host, int(port)) for host, port in address.findall(text))
-
-
 def test_whoever_is_called_by_name_is_there_and_listens_on_that_port(manifests: Manifests) -> None:
     seen = set()
     services = manifests.of("Service")
-    for where, host, port in names_called(manifests):
-        pod, _, service_name = host.rpartition(".")
-        assert service_name in services, (where, host)
-        assert port in {each["port"] for each in services[service_name]["spec"]["ports"]}, (where, host, port)
+    for call in calls(manifests):
+        pod, _, service_name = call.host.rpartition(".")
+        assert service_name in services, call
+        assert call.port in {each["port"] for each in services[service_name]["spec"]["ports"]}, call
         if pod:
             stem, _, number = pod.rpartition("-")
             replicas = manifests.workload(stem).replicas
             assert replicas is not None
-            assert int(number) < replicas, (where, host)
+            assert int(number) < replicas, call
         seen.add(service_name)
     assert seen >= {"nearby-zookeeper", "nearby-sentinel", "nearby-cache", "nearby-shard", "nearby-api-internal"}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -62,6 +63,10 @@ class Manifests:
         (found,) = (each for each in self.workloads if each.name == name)
         return found
 
+    def selected(self, selector: Mapping[str, Any]) -> list[Workload]:
+        """Return the workloads whose pods a label selector finds."""
+        return [workload for workload in self.workloads if selects(selector, workload.labels)]
+
     def config(self, reference: str) -> Mapping[str, str]:
         """Return the data of a ConfigMap by its rendered name."""
         data: Mapping[str, str] = self.of("ConfigMap")[reference]["data"]
@@ -105,3 +110,40 @@ def environment(manifests: Manifests, container: Mapping[str, Any]) -> dict[str,
         for name, value in manifests.config(source["configMapRef"]["name"]).items():
             found[name] = {"name": name, "value": value}
     return found | {entry["name"]: entry for entry in container.get("env", [])}
+
+
+def selects(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
+    """Whether a label selector finds what has ``labels``; an empty one finds everything."""
+    wanted = selector.get("matchLabels", {})
+    return all(labels.get(name) == value for name, value in wanted.items()) and all(
+        labels.get(each["key"]) in each["values"] for each in selector.get("matchExpressions", [])
+    )
+
+
+@dataclass(frozen=True)
+class Call:
+    """That the pods of ``caller`` are told an address: a Service, or a pod of one, with a port."""
+
+    caller: str
+    host: str
+    port: int
+
+
+_ADDRESS = re.compile(r"\b(nearby-[a-z-]+(?:-\d+)?(?:\.nearby-[a-z-]+)?)[: ](\d{4,5})\b")
+
+
+def calls(manifests: Manifests) -> Iterator[Call]:
+    """Yield every address of ours that stands in a variable, an argument or a file, with whose it is."""
+    for workload in manifests.workloads:
+        texts = [text for container in workload.containers for text in _texts(manifests, container)]
+        for volume in workload.spec.get("volumes", []):
+            if "configMap" in volume:
+                texts += manifests.config(volume["configMap"]["name"]).values()
+        for text in texts:
+            for host, port in _ADDRESS.findall(text):
+                yield Call(workload.name, host, int(port))
+
+
+def _texts(manifests: Manifests, container: Mapping[str, Any]) -> list[str]:
+    values = [str(entry.get("value", "")) for entry in environment(manifests, container).values()]
+    return [*values, *container.get("command", []), *container.get("args", [])]
