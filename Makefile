@@ -32,14 +32,17 @@ test-k8s: $(READY) $(KUSTOMIZE) $(KUBE)/.ready ## Show the manifests to a real A
 loadtest: $(READY) ## Run a small load test against a stack of its own; ARGS: any options of it
 	$(BIN)/python -m loadtest $(ARGS)
 
-# Debian's packages, which the tests run as child processes. Asked for by path: sbin is not on everybody's.
+# Programs from Debian, which the tests run as child processes or compile with: program:its packages. Looked for by path:
+# sbin is not on everybody's.
+SERVERS := haproxy:haproxy nginx:nginx-light redis-server:redis-server gcc:gcc,libc6-dev node:nodejs npm:npm
 servers:
-	@PATH="$$PATH:/usr/sbin"; for program in haproxy nginx redis-server; do command -v $$program >/dev/null || missing=1; done; \
+	@PATH="$$PATH:/usr/sbin"; missing=; for server in $(SERVERS); do \
+			command -v $${server%:*} >/dev/null || missing="$$missing $$(echo $${server#*:} | tr , ' ')"; done; \
 		if [ -z "$$missing" ]; then exit 0; \
 		elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-			apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends haproxy nginx-light redis-server; \
+			apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing; \
 		else \
-			echo "HAProxy, nginx or Redis is missing; install them: apt-get install haproxy nginx-light redis-server"; exit 1; \
+			echo "Something is missing; install it: apt-get install$$missing"; exit 1; \
 		fi
 
 check: $(READY) ## Run the static gates: format, lint, types, import contracts
@@ -61,10 +64,11 @@ lock: $(READY) ## Choose versions of all dependencies anew and lock them with th
 	$(BIN)/uv pip compile --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 		--quiet pyproject.toml --group dev --output-file requirements/dev.txt
 	$(BIN)/uv pip compile --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-		--quiet --group build --output-file requirements/build.txt
+		--quiet pyproject.toml --group build --output-file requirements/build.txt
 
 clean: ## Delete what was built and the data of the local stack
-	rm -rf $(VENV) $(JARS) $(GO) $(KUSTOMIZE) $(KUBE) build/golang .nearby .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(JARS) $(GO) $(KUSTOMIZE) $(KUBE) build/golang build/benchmarks .nearby .pytest_cache .mypy_cache .ruff_cache \
+		.import_linter_cache .hypothesis
 
 $(READY): requirements/dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

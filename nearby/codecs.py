@@ -25,6 +25,8 @@ from nearby.messages import (
 from nearby.model import MAX_SEQ, GoneReason, UserId
 
 _LOCATION_FIELDS = frozenset({"type", *LocationMessage.__struct_fields__})
+_MAX_KEPT_M = 55_000
+"""The widest radius of the protocol, and the way out of it."""
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
@@ -32,23 +34,41 @@ class _Typed(msgspec.Struct):
     type: str
 
 
+class _Ends(dict[int, bytes]):
+    """Distances as they are written, each once: to write one anew takes four times as long as to look it up."""
+
+    def __init__(self, write: Callable[[int], bytes]) -> None:
+        super().__init__()
+        self._write = write
+
+    def __missing__(self, distance_m: int) -> bytes:
+        written = self._write(distance_m)
+        if distance_m < _MAX_KEPT_M:
+            self[distance_m] = written
+        return written
+
+
 class Codec(ABC):
     """One way to write the messages.
 
     ``name`` is the subprotocol; ``binary`` says which frames it goes in. ``encode`` writes a message of either side.
 
-    What an entry has ``up_to_distance`` is cut from one whose last field is the distance 0, and kept at ``place`` among
-    those of other codecs; ``end_entry`` writes the distance, metres, and whatever closes the entry.
+    An entry up to the distance is cut from one whose last field is the distance 0, which takes the last ``zero_bytes``,
+    and kept at ``place`` among those of other codecs. ``ends`` gives the distance, metres, as it is written, and
+    whatever closes the entry. An update of one entry is ``one``, that entry up to the distance, and what
+    ``ends_of_one`` gives.
     """
 
     name: str
     content_type: str
     binary: bool
     place: int
-    up_to_distance: slice
+    zero_bytes: int
     _form: str
     encode: Callable[[object], bytes]
-    end_entry: Callable[[int], bytes]
+    one: bytes
+    ends: Mapping[int, bytes]
+    ends_of_one: Mapping[int, bytes]
 
     def __init__(self, decoder_of: type[msgspec.json.Decoder[Any]] | type[msgspec.msgpack.Decoder[Any]]) -> None:
         self._client_decoder: Callable[[bytes], ClientMessage] = decoder_of(ClientMessage).decode
@@ -141,14 +161,15 @@ class _Json(Codec):
     content_type = "application/json"
     binary = False
     place = 0
-    up_to_distance = slice(-len("0}"))
+    zero_bytes = len("0}")
     _form = "a JSON object in UTF-8"
 
     def __init__(self) -> None:
         super().__init__(msgspec.json.Decoder)
         self.encode = msgspec.json.Encoder().encode
-        # A method of bytes itself: a function of ours would take as long again, for each friend of each viewer.
-        self.end_entry = b"%d}".__mod__
+        self.one = b'{"type":"update","friends":['
+        self.ends = _Ends(b"%d}".__mod__)
+        self.ends_of_one = _Ends(b"%d}]}".__mod__)
 
     def snapshot(self, friends: Sequence[bytes]) -> bytes:
         return b'{"type":"snapshot","friends":[%b]}' % b",".join(friends)
@@ -185,16 +206,18 @@ class _MessagePack(Codec):
     content_type = "application/vnd.msgpack"
     binary = True
     place = 1
-    up_to_distance = slice(-1)
+    zero_bytes = 1
     _form = "a MessagePack map with strings as keys"
 
     def __init__(self) -> None:
         super().__init__(msgspec.msgpack.Decoder)
-        encode = self.encode = self.end_entry = msgspec.msgpack.Encoder().encode
+        encode = self.encode = msgspec.msgpack.Encoder().encode
+        self.ends = self.ends_of_one = _Ends(encode)
         self._loose_decoder = msgspec.msgpack.Decoder(dict[str, msgspec.Raw])
         self._snapshot = b"\x82" + encode("type") + encode("snapshot") + encode("friends")
         update = encode("type") + encode("update")
         self._update = b"\x82" + update + encode("friends")
+        self.one = self._update + _array_head(1)
         self._update_gone = b"\x82" + update + encode("gone")
         self._update_both = b"\x83" + update + encode("friends")
         self._gone = encode("gone")

@@ -15,6 +15,7 @@ from discovery.announce import Announcement
 from discovery.connect import open_discovery
 from http_port.addresses import advertised
 from http_port.admin import admin_app
+from http_port.collector import spared_collector
 from http_port.explain import explain_route
 from http_port.process import comes_before, configure_logging, stop_signals
 from http_port.serve import listen, serve
@@ -105,7 +106,7 @@ async def main(environ: Mapping[str, str]) -> None:
             _drain_on_signals(stop, drain, settings.drain),
         )
         running += [tasks.create_task(each) for each in work]
-        stack.enter_context(upkeep.spared_collector())
+        stack.enter_context(spared_collector())
         log.info("%s serves %s", settings.gateway_id, url)
         await drain.over.wait()
         for task in running:

@@ -310,7 +310,7 @@ class Gateway:
         if last is not None:
             viewer.version = max(viewer.version, last.record.version)
             connection.session.last_known(last.record.location)
-            if viewer.vector is None:  # another device of theirs may have reported meanwhile
+            if not viewer.located:  # another device of theirs may have reported meanwhile
                 self.hub.move(viewer, last.record.lat_deg, last.record.lon_deg)
         self._show(connection)
         for report in arrival.reports:
@@ -319,13 +319,14 @@ class Gateway:
     def _show(self, connection: Connection) -> None:
         """Send a snapshot, once friends and the client's own location are known."""
         viewer = connection.viewer
-        if viewer is None or viewer.vector is None or connection.arrival is not None:
+        if viewer is None or not viewer.located or connection.arrival is not None:
             return
         if not self.outbox.may_send():
             self._unshown.add(connection)
         else:
             viewer.live = True
             self.hub.advance()
+            self.hub.mark_moved()  # of which the snapshot already tells this viewer
             connection.send_frame(connection.codec.snapshot(viewer.snapshot()))
 
     # ----------------------------------------------------------------------------------------- reports

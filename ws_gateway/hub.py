@@ -4,7 +4,7 @@ Each location channel with a local viewer has one :class:`Entry`: the friend's l
 watch it. Whatever changes (the friend moves, the viewer moves, sharing is paused, an entry expires) only *marks*
 the pair; the outbox later compares what the viewer's map shows with what it should show, by :meth:`Viewer.changes`.
 So under load several changes of a pair cost one comparison, the latest wins, and memory is bounded by the number of
-friends.
+friends. Friends who move are at first noted only, in ``moved``: the outbox marks their viewers, or tells them at once.
 
 A friend has one entry per tier. Which of them a viewer watches is decided here, by :meth:`Hub._place`, and nowhere
 else; what is due by the clock, :meth:`Hub.advance` does, which whoever is about to send calls first.
@@ -71,6 +71,8 @@ class Hub:
         """Of friends who do not let the viewers in it see them at all."""
         self.channels: Channels = _NoChannels()
         self.queue: list[Viewer] = []
+        self.moved: dict[Entry, None] = {}
+        """Friends who were observed somewhere else; their viewers are marked by :meth:`mark_moved`."""
         self.marked_count = 0
         self.switches: dict[UserId, Said] = {}
         """What was newest said to everyone, whoever watches."""
@@ -218,7 +220,7 @@ class Hub:
             if (ceiling is APPROXIMATE) != (entry.ceiling is APPROXIMATE):
                 to_place.append(entry)
             if entry.sharing != sharing:
-                self._mark_viewers(entry)
+                self.mark_viewers(entry)
                 if entry.sharing:
                     self.channels.reopened(entry.channel)
         for entry in to_place:
@@ -315,16 +317,20 @@ class Hub:
         entry.heard_ms = heard_ms
         if new:
             self._look_again(entry)
-        self._mark_viewers(entry)
+        self.moved[entry] = None
 
     def unknown(self, entry: Entry) -> None:
         """The cache knows nothing of this friend: whoever still shows them from another tier must not."""
         if entry.record is None:
-            self._mark_viewers(entry)
+            self.mark_viewers(entry)
 
     def move(self, viewer: Viewer, lat_deg: float, lon_deg: float) -> None:
-        """Note that ``viewer`` is now at this place: the distance to every friend has changed."""
-        viewer.vector = unit_vector(lat_deg, lon_deg)
+        """Note that ``viewer`` is now at this place: unless they were before, every distance has changed."""
+        vector = unit_vector(lat_deg, lon_deg)
+        if viewer.located and vector == viewer.vector:
+            return
+        viewer.vector = vector
+        viewer.located = True
         if viewer.live:
             known = [entry for entry in viewer.friends.values() if entry.record is not None]
             viewer.pending.update(dict.fromkeys(known))
@@ -341,7 +347,7 @@ class Hub:
                     self._look_again(entry)
                 else:
                     entry.show(None, 0)
-                    self._mark_viewers(entry)
+                    self.mark_viewers(entry)
 
     def doubt(self) -> list[bytes]:
         """Take every location as expired, though nobody is told yet; return the channels to read again.
@@ -358,7 +364,7 @@ class Hub:
             if entry.record is not None and entry.expires_at_ms <= now_ms:
                 del self._expiring[entry.expiry_second][entry]
                 entry.show(None, 0)
-                self._mark_viewers(entry)
+                self.mark_viewers(entry)
 
     def _look_again(self, entry: Entry) -> None:
         entry.expiry_second = entry.expires_at_ms // 1000 + 1
@@ -366,7 +372,21 @@ class Hub:
 
     # ------------------------------------------------------------------------------------------- marks
 
-    def _mark_viewers(self, entry: Entry) -> None:
+    def mark_moved(self) -> None:
+        """Mark the viewers of all who moved."""
+        for entry in self.moved:
+            self.mark_viewers(entry)
+        self.moved.clear()
+
+    def mark(self, entry: Entry, viewer: Viewer) -> None:
+        """Note that ``viewer`` may have to be told of ``entry``."""
+        if viewer.live:
+            viewer.pending[entry] = None
+            self.marked_count += 1
+            self._enqueue(viewer)
+
+    def mark_viewers(self, entry: Entry) -> None:
+        """Note that every viewer of ``entry`` may have to be told."""
         queue = self.queue
         count = 0
         for viewer in entry.viewers:

@@ -12,13 +12,20 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from math import asin, sqrt
 
+from nearby.codecs import CODECS
+from nearby.geo import EARTH_DIAMETER_M
+from ws_gateway.entry import Entry
 from ws_gateway.hub import Hub
 from ws_gateway.viewer import Viewer
 
 BUDGET_S = 0.005
 """How long one flush may hold the event loop, seconds."""
 STALL_S = 5.0
+MAX_AT_ONCE = 400
+"""Viewers who are told of a change without looking whether there is more for them: of ten friends or so, in about a
+millisecond. With more changes than that at once it pays to merge."""
 _CHECK_EVERY = 16
 
 
@@ -26,7 +33,8 @@ class Outbox:
     """The queue of marked viewers of ``hub``.
 
     ``later`` schedules :meth:`flush` on the next turn of the loop; ``clock`` is in seconds. ``stalled`` is called when
-    the outbox begins to hold back what is due (``held``).
+    the outbox begins to hold back what is due (``held``). Up to ``at_once`` viewers are told of a friend's move without
+    being marked first.
     """
 
     def __init__(
@@ -36,6 +44,7 @@ class Outbox:
         later: Callable[[Callable[[], None]], object],
         clock: Callable[[], float],
         stalled: Callable[[], None],
+        at_once: int = MAX_AT_ONCE,
     ) -> None:
         self.held = False
         self.delivered_count = 0
@@ -46,6 +55,7 @@ class Outbox:
         self._later = later
         self._clock = clock
         self._stalled = stalled
+        self._at_once = at_once
         self._checked_at_s = clock()
         self._queue: deque[Viewer] = deque()
         self._scheduled = False
@@ -56,13 +66,20 @@ class Outbox:
     def flush(self) -> None:
         """Send what is due, for at most :data:`BUDGET_S`; what is left goes on the next turn of the loop."""
         self._scheduled = False
-        self._hub.advance()  # so that nothing leaves at a tier that has ended
-        queue = self._queue
-        queue.extend(self._hub.queue)
-        self._hub.queue.clear()
+        hub, queue = self._hub, self._queue
+        hub.advance()  # so that nothing leaves at a tier that has ended
         now_s = self._clock()
         if not self._may_send(now_s):
             return
+        if hub.moved:
+            if sum([len(entry.viewers) for entry in hub.moved]) <= self._at_once:
+                for entry in hub.moved:
+                    self._tell(entry)
+                hub.moved.clear()
+            else:
+                hub.mark_moved()
+        queue.extend(hub.queue)
+        hub.queue.clear()
         deadline_s = now_s + BUDGET_S
         turn = 0
         while queue:
@@ -103,6 +120,41 @@ class Outbox:
             viewer.queued = True
             self._queue.append(viewer)
             self.schedule()
+
+    def _tell(self, entry: Entry) -> None:
+        """Send where ``entry`` is now to each viewer who sees it and goes on seeing it; mark the others.
+
+        The short way of what most changes are. It decides nothing that :meth:`Viewer.changes` does not decide the same
+        way, and leaves to that whatever else there may be to say.
+        """
+        if not entry.exact or not entry.sharing or entry.record is None:
+            self._hub.mark_viewers(entry)
+            return
+        fx, fy, fz = entry.vector
+        begun: list[bytes | None] = [None] * len(CODECS)
+        hub = self._hub
+        count = 0
+        for viewer, shown in entry.viewers.items():
+            if shown and not viewer.queued and viewer.client.writable:
+                x, y, z = viewer.vector
+                x -= fx
+                y -= fy
+                z -= fz
+                squared = x * x + y * y + z * z
+                if squared <= viewer.leave_squared:
+                    codec = viewer.codec
+                    begin = begun[codec.place]
+                    if begin is None:
+                        begin = begun[codec.place] = codec.one + (entry.fragments[codec.place] or entry.encode(codec))
+                    distance_m = int(EARTH_DIAMETER_M * asin(sqrt(squared) * 0.5) + 0.5)
+                    viewer.client.send_frame(begin + codec.ends_of_one[distance_m])
+                    count += 1
+                    continue
+            hub.mark(entry, viewer)
+        hub.marked_count += count
+        self.compared_count += count
+        self.delivered_count += count
+        self.frame_count += count
 
     def _serve(self, viewer: Viewer) -> None:
         viewer.queued = False

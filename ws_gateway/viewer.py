@@ -47,7 +47,8 @@ NOBODY = _Nobody()
 class Viewer:
     """One connected client looking at its map.
 
-    ``live`` begins with its first snapshot; until then nothing is marked. ``pending`` holds the marked entries.
+    ``vector`` is where they are, once they are ``located``. ``live`` begins with their first snapshot; until then
+    nothing is marked. ``pending`` holds the marked entries.
     ``friends`` has each friend's entry at the tier at which this viewer may see them now; ``plans`` how that tier
     changes, for those friends who said something special. ``audience`` is who may see the viewer's own user.
     ``saw`` has the friends who were shown and are not any more, until somebody has noted them.
@@ -57,15 +58,16 @@ class Viewer:
 
     __slots__ = (
         "_enter_squared",
-        "_leave_squared",
         "audience",
         "client",
         "codec",
         "friends",
         "gone",
         "history_retention",
+        "leave_squared",
         "list_sequence",
         "live",
+        "located",
         "pending",
         "plans",
         "queued",
@@ -82,7 +84,8 @@ class Viewer:
         self.client = client
         self.codec = codec
         self.friends: dict[UserId, Entry] = {}
-        self.vector: Vector | None = None
+        self.located = False
+        self.vector: Vector = (0.0, 0.0, 0.0)
         self.live = False
         self.queued = False
         self.pending: dict[Entry, None] = {}
@@ -101,14 +104,14 @@ class Viewer:
         """Show friends within ``radius_m`` metres; they leave beyond 1.1 times that."""
         self.radius_m = radius_m
         self._enter_squared = squared_chord_of(radius_m)
-        self._leave_squared = squared_chord_of(radius_m * HYSTERESIS)
+        self.leave_squared = squared_chord_of(radius_m * HYSTERESIS)
 
     def changes(self, entries: Iterable[Entry]) -> Changes:
         """Return how the map must change for ``entries``, and take it as changed."""
-        assert self.vector is not None
+        assert self.located
         x, y, z = self.vector
         codec = self.codec
-        place, end_entry = codec.place, codec.end_entry
+        place, ends = codec.place, codec.ends
         friends: list[bytes] = []
         gone, self.gone = self.gone, {}
         for entry in entries:
@@ -126,10 +129,10 @@ class Viewer:
             fy -= y
             fz -= z
             squared = fx * fx + fy * fy + fz * fz
-            if squared <= (self._leave_squared if shown else self._enter_squared):
-                metres = EARTH_DIAMETER_M * asin(min(1.0, sqrt(squared) / 2))
+            if squared <= (self.leave_squared if shown else self._enter_squared):
+                metres = EARTH_DIAMETER_M * asin(sqrt(squared) * 0.5)  # within a radius, so never beyond 1
                 distance_m = int(metres + 0.5) if entry.exact else shown_distance_m(metres, exact=False)
-                friends.append((entry.fragments[place] or entry.encode(codec)) + end_entry(distance_m))
+                friends.append((entry.fragments[place] or entry.encode(codec)) + ends[distance_m])
                 if not shown:
                     entry.viewers[self] = True
                     gone.pop(entry.user_id, None)

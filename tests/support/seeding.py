@@ -28,10 +28,15 @@ _FRIENDSHIPS = "INSERT INTO friendships (user_id, friend_id, since_ms, sharing) 
 
 @dataclass(frozen=True)
 class _Crowd:
-    """Users in a ring, each a friend of the ``degree / 2`` on each side, so that the graph is regular."""
+    """Users in a ring, each a friend of the ``degree / 2`` on each side, so that the graph is regular.
+
+    ``two_sides`` takes every other of them, so that no two even users are friends, nor two odd ones; they are of an
+    even number then.
+    """
 
     users: list[UserId]
     degree: int
+    two_sides: bool
     now_ms: int
 
     @property
@@ -41,7 +46,7 @@ class _Crowd:
     @property
     def friendship_rows(self) -> list[tuple[str, str, int]]:
         count = len(self.users)
-        steps = range(1, self.degree // 2 + 1)
+        steps = range(1, self.degree, 2) if self.two_sides else range(1, self.degree // 2 + 1)
         pairs = [(self.users[i], self.users[(i + step) % count]) for i in range(count) for step in steps]
         return [(a, b, self.now_ms) for pair in pairs for a, b in (pair, pair[::-1])]
 
@@ -49,13 +54,17 @@ class _Crowd:
         return {user: keys.issue(user, self.now_ms, TOKEN_LIFETIME_S) for user in self.users}
 
 
-def _crowd(count: int, degree: int) -> _Crowd:
-    return _Crowd([UserId(str(uuid.uuid4())) for _ in range(count)], degree, time.time_ns() // 1_000_000)
+def _crowd(count: int, degree: int, *, two_sides: bool = False) -> _Crowd:
+    users = [UserId(str(uuid.uuid4())) for _ in range(count)]
+    return _Crowd(users, degree, two_sides, time.time_ns() // 1_000_000)
 
 
-def seed(data_dir: Path, count: int, degree: int) -> dict[UserId, str]:
-    """Create ``count`` users of the stack in ``data_dir``, each with ``degree`` friends (even); return their tokens."""
-    crowd = _crowd(count, degree)
+def seed(data_dir: Path, count: int, degree: int, *, two_sides: bool = False) -> dict[UserId, str]:
+    """Create ``count`` users of the stack in ``data_dir``, each with ``degree`` friends (even); return their tokens.
+
+    See :class:`_Crowd` for who they are.
+    """
+    crowd = _crowd(count, degree, two_sides=two_sides)
     with closing(sqlite3.connect(data_dir / "users.sqlite", timeout=30)) as database, database:
         database.executemany(_USERS.format("?", "?", "?", no="0"), crowd.user_rows)
         database.executemany(_FRIENDSHIPS.format("?", "?", "?"), crowd.friendship_rows)

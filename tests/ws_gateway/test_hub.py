@@ -59,6 +59,7 @@ def watching(hub: Hub, user_id: UserId, *friends: UserId, radius_m: float = 1_00
 
 def due(hub: Hub, viewer: Viewer) -> Changes:
     """Return what the outbox would send to ``viewer`` now."""
+    hub.mark_moved()
     pending, viewer.pending = viewer.pending, {}
     viewer.queued = False
     if viewer in hub.queue:
@@ -258,6 +259,7 @@ def test_a_snapshot_replaces_the_map_and_updates_continue_it() -> None:
     viewer = watching(hub, ANNA, BEN, CLEO)
     see(hub, BEN, *SEOUL)
     see(hub, CLEO, 37.9, 126.978)
+    hub.mark_moved()
     frame = json.loads(JSON.snapshot(viewer.snapshot()))
     assert [friend["user_id"] for friend in frame["friends"]] == [BEN]
     assert due(hub, viewer) == Changes([], {})

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
-from nearby.channels import location_channel
-from nearby.model import UserId
-from tests.ws_gateway.test_hub import ANNA, NOW_MS, SEOUL, TTL_MS, Screen, at, see, watching
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from nearby.channels import approximate_channel, location_channel
+from nearby.model import FriendEdge, UserId
+from nearby.sharing import Tier, TierPlan
+from tests.ws_gateway.test_hub import ANNA, BEN, NOW_MS, SEOUL, TTL_MS, Screen, at, see, watching
 from ws_gateway.hub import Hub
-from ws_gateway.outbox import BUDGET_S, STALL_S, Outbox
+from ws_gateway.outbox import BUDGET_S, MAX_AT_ONCE, STALL_S, Outbox
 from ws_gateway.viewer import Viewer
 
 USERS = [UserId(f"00000000-0000-4000-8000-{n:012}") for n in range(200)]
@@ -32,8 +37,14 @@ class Loop:
         self.scheduled.pop(0)()
 
 
-def outbox_of(hub: Hub, loop: Loop) -> Outbox:
-    return Outbox(hub, later=loop.scheduled.append, clock=loop.clock, stalled=lambda: loop.stalls.append(loop.now_s))
+def outbox_of(hub: Hub, loop: Loop, at_once: int = MAX_AT_ONCE) -> Outbox:
+    return Outbox(
+        hub,
+        later=loop.scheduled.append,
+        clock=loop.clock,
+        stalled=lambda: loop.stalls.append(loop.now_s),
+        at_once=at_once,
+    )
 
 
 def frames_of(viewer: Viewer) -> list[dict[str, object]]:
@@ -64,8 +75,71 @@ def test_changes_that_wait_are_merged_and_the_latest_per_friend_wins() -> None:
     friends = frame["friends"]
     assert isinstance(friends, list)
     assert {friend["user_id"]: friend["updated_at_ms"] for friend in friends} == dict.fromkeys(USERS[:3], NOW_MS + 9)
-    assert hub.marked_count == 30
-    assert outbox.delivered_count == 3
+    assert hub.marked_count == outbox.compared_count == outbox.delivered_count == 3
+
+
+FRIENDS = USERS[:4]
+CLOAKED = USERS[3]
+"""Whom one of the two viewers may only see approximately."""
+PLACES = [(37.5665, 126.978 + 0.0005 * step) for step in range(30)]
+"""Up to 1.3 km away from those who look; they look 1 km far."""
+
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("see"), st.sampled_from(FRIENDS), st.sampled_from(PLACES)),
+        st.tuples(st.just("move"), st.sampled_from((0, 1)), st.sampled_from(PLACES)),
+        st.tuples(st.just("share"), st.sampled_from(FRIENDS), st.booleans()),
+        st.tuples(st.just("stop or go on reading"), st.sampled_from((0, 1)), st.booleans()),
+        st.tuples(st.just("flush"), st.none(), st.none()),
+    ),
+    max_size=40,
+)
+
+
+SEEN_TWICE = [("see", CLOAKED, PLACES[0]), ("flush", None, None), ("see", CLOAKED, PLACES[5]), ("flush", None, None)]
+
+
+@given(steps)
+@example(SEEN_TWICE)
+@settings(deadline=None)
+def test_telling_at_once_and_merging_say_the_same(steps: list[tuple[str, Any, Any]]) -> None:
+    assert told(steps, at_once=400) == told(steps, at_once=0)
+
+
+def told(steps: list[tuple[str, Any, Any]], at_once: int) -> list[list[dict[str, Any]]]:
+    """Carry out ``steps``; return for each viewer what they were told of each friend, by the number of the flush."""
+    hub, loop = Hub(TTL_MS), Loop()
+    outbox = outbox_of(hub, loop, at_once)
+    viewers = [watching(hub, ANNA, *FRIENDS), watching(hub, BEN, *FRIENDS[1:])]
+    hub.change_friend(viewers[1], FriendEdge(CLOAKED, shows=TierPlan(Tier.APPROXIMATE)))
+    heard: list[list[dict[str, Any]]] = [[], []]
+    for number, step in enumerate([*steps, ("stop or go on reading", 0, True), ("stop or go on reading", 1, True)], 1):
+        match step:
+            case ("see", friend, place):
+                for channel in (location_channel(friend), approximate_channel(friend)):
+                    hub.observe(channel, at(place[0], place[1], NOW_MS + number), NOW_MS)
+            case ("move", index, place):
+                hub.move(viewers[index], *place)
+            case ("share", friend, sharing):
+                hub.set_sharing(friend, sharing, number)
+            case (_, index, True):
+                viewers[index].client.writable = True
+                outbox.resume(viewers[index])
+                outbox.flush()
+            case (_, index, False):
+                viewers[index].client.writable = False
+            case _:
+                outbox.flush()
+        for viewer, said in zip(viewers, heard, strict=True):
+            frames, frames_of(viewer)[:] = list(frames_of(viewer)), []
+            news = {entry["user_id"]: entry for frame in frames for entry in entries_in(frame)}
+            if news:
+                said.append({"flush": number, **news})
+    return heard
+
+
+def entries_in(frame: dict[str, Any]) -> list[dict[str, Any]]:
+    return [*frame.get("friends", ()), *frame.get("gone", ())]
 
 
 def test_a_flush_ends_with_its_budget_and_goes_on_in_the_next_turn() -> None:
