@@ -85,8 +85,11 @@ async def steady_pairs(tokens: dict[UserId, str], first: Pod, second: Pod) -> As
 
 async def ready_gateway(cluster: LocalCluster, _: str) -> str:
     """Choose as a Service does: any pod that is ready."""
-    ready = [pod for pod in cluster.of("nearby-gateway") if await pod.ready()]
-    return ws_url(random.choice(ready))
+
+    async def ready() -> list[Pod]:
+        return [pod for pod in cluster.of("nearby-gateway") if await pod.ready()]
+
+    return ws_url(random.choice(await eventually(ready, BACK_WITHIN_S)))
 
 
 def test_names_paths_and_addresses_of_a_pod_are_translated_and_nothing_else() -> None:
