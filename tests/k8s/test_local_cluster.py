@@ -12,6 +12,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from nearby.close_codes import CloseCode
 from nearby.model import UserId
@@ -32,6 +34,7 @@ PAIR_INTERVAL_S = 0.6
 """Within the overlay's own limit of two messages a second."""
 SHOWN_WITHIN_S = 5.0
 BACK_WITHIN_S = 60.0
+FAILOVER_WITHIN_S = 60.0
 
 
 def now_ms() -> int:
@@ -103,7 +106,7 @@ def test_names_paths_and_addresses_of_a_pod_are_translated_and_nothing_else() ->
 
 
 @pytest.mark.xdist_group("cassandra")
-async def test_the_dev_overlay_runs_here_and_a_drained_pod_loses_no_update(
+async def test_the_dev_overlay_runs_here_a_drained_pod_loses_no_update_and_the_cache_fails_over(
     tmp_path: Path, shared_cassandra: CassandraNode, shared_postgresql: PostgresServer
 ) -> None:
     database_url = shared_postgresql.url(shared_postgresql.create_database())
@@ -135,6 +138,7 @@ async def test_the_dev_overlay_runs_here_and_a_drained_pod_loses_no_update(
             assert all(pair.sent_count > 5 for pair in pairs)
         assert [pod.restart_count for name in ("nearby-gateway", "nearby-shard") for pod in cluster.of(name)] == [0] * 6
         await reports_reach_the_history(cluster, *items[0])
+        await the_cache_survives_its_primary(cluster)
 
 
 async def the_third_shard_becomes_a_spare(cluster: LocalCluster) -> None:
@@ -171,3 +175,32 @@ async def reports_reach_the_history(cluster: LocalCluster, user: UserId, token: 
             return bool(answer.json()["items"])
 
         await eventually(has_points, 30)
+
+
+async def the_cache_survives_its_primary(cluster: LocalCluster) -> None:
+    """The Sentinels promote the standby, and a primary that comes back with its volume follows it."""
+    primary, standby = cluster.of("nearby-cache")
+    password = cluster.secrets["nearby-cache-passwords"]["operator"]
+
+    async def told(server: Pod) -> dict[str, object]:
+        async with Redis(host=server.ip, username="operator", password=password, socket_timeout=2) as redis:
+            try:
+                replication: dict[str, object] = await redis.info("replication")
+            except RedisError:
+                return {}
+            return replication
+
+    async def is_promoted() -> bool:
+        return (await told(standby)).get("role") == "master"
+
+    async def follows_the_other() -> bool:
+        replication = await told(primary)
+        return (replication.get("master_host"), replication.get("master_link_status")) == (standby.ip, "up")
+
+    assert [(await told(server))["role"] for server in (primary, standby)] == ["master", "slave"]
+    primary.kill()
+    await eventually(is_promoted, FAILOVER_WITHIN_S)
+    cluster.start_pod(primary.workload, 0)
+    await eventually(follows_the_other, FAILOVER_WITHIN_S)
+    for gateway in cluster.of("nearby-gateway")[1:]:
+        assert await gateway.ready()

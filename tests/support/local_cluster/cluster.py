@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -54,11 +55,12 @@ class LocalCluster:
                 self.start_pod(workload, number)
 
     def start_pod(self, workload: Workload, number: int) -> Pod:
-        """Start pod ``number`` of ``workload``, as a controller would."""
+        """Start pod ``number`` of ``workload``, as a controller would; of one that was there before, the claims stay."""
         name = f"{workload.name}-{number}"
         service = workload.object["spec"].get("serviceName", workload.name)
         variables = PodEnvironment(self._manifests, self.secrets, name, self._addresses[f"{name}.{service}"])
         folder = self._folder / "pods" / name
+        shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         pod = self.pods[name] = Pod(workload, variables, self._hosts, folder, self._folder / "claims")
         self._tasks.create_task(pod.run(), name=name)
