@@ -55,7 +55,7 @@ class LocalCluster:
                 self.start_pod(workload, number)
 
     def start_pod(self, workload: Workload, number: int) -> Pod:
-        """Start pod ``number`` of ``workload``, as a controller would; of one that was there before, the claims stay."""
+        """Start pod ``number`` of ``workload``, as a controller would; the claims of one that was there before stay."""
         name = f"{workload.name}-{number}"
         service = workload.object["spec"].get("serviceName", workload.name)
         variables = PodEnvironment(self._manifests, self.secrets, name, self._addresses[f"{name}.{service}"])
