@@ -12,10 +12,10 @@ GO_BUILD := CGO_ENABLED=0 $(abspath $(GO)) build -mod=readonly -trimpath
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-k8s loadtest check format lock clean jars servers
+.PHONY: help run test test-k8s bench loadtest check format lock clean jars servers
 
 help: ## Show this help
-	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z][a-z0-9-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 run: $(READY) ## Start the whole stack on this machine with a simulated crowd
 	$(BIN)/nearby up --simulate
@@ -44,6 +44,9 @@ servers:
 		else \
 			echo "Something is missing; install it: apt-get install$$missing"; exit 1; \
 		fi
+
+bench: $(READY) servers ## Measure beside reference servers, about an hour; ARGS: --help tells
+	$(BIN)/python -m benchmarks $(ARGS)
 
 check: $(READY) ## Run the static gates: format, lint, types, import contracts
 	$(BIN)/ruff format --check

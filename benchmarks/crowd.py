@@ -17,6 +17,7 @@ from benchmarks.references.build import c_program
 
 ANSWER_TIMEOUT_S = 120.0
 STORM_TIMEOUT_S = 700.0
+_SETTLED_S = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +116,13 @@ class Crowd:
         if storm.ready < self.size:
             raise RuntimeError(f"{storm.ready} of {self.size} clients are back")
         return storm
+
+    async def settled(self) -> None:
+        """Return when nothing has come in for a while: what was on its way is here."""
+        before = -1
+        while (now := (await self.counts()).frames) != before:
+            before = now
+            await asyncio.sleep(_SETTLED_S)
 
     async def counts(self) -> Counts:
         """Return what came in since the last reset."""

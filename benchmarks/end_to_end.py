@@ -45,7 +45,7 @@ async def _measure(running: Running, results: Results, options: Options) -> None
         await everybody.connect()
         for deliveries_per_s in DELIVERIES_PER_S:
             await everybody.ask(f"pace {deliveries_per_s / FRIENDS}")
-            await asyncio.sleep(SETTLE_S)
+            await asyncio.sleep(min(SETTLE_S, options.seconds))
             await everybody.ask("reset")
             began_s, began_cpu_s = time.perf_counter(), cpu_s(running.pid)
             await asyncio.sleep(options.seconds)

@@ -3,6 +3,8 @@
 ``steady``: 100,000 deliveries/s are offered, one message at a time; what counts is the CPU time of each. ``flooded``:
 more is offered than the server takes, with at most :data:`benchmarks.publisher.MAX_BACKLOG_BYTES` waiting for it in
 its Valkey; what counts is how many deliveries a second of its CPU time makes. ``at 70 %`` of that: how long they take.
+
+Of our own server all that a flood delivers is checked, too: see :mod:`benchmarks.checked`.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import asyncio
 import time
 from dataclasses import dataclass
 
+from benchmarks.checked import check_flood
 from benchmarks.crowd import Counts, Crowd, crowd
 from benchmarks.processes import cpu_s, split_cores
 from benchmarks.publisher import Publisher, publishing
@@ -54,10 +57,10 @@ async def run(subjects: list[Subject], results: Results, options: Options) -> No
             for subject in subjects:
                 say(f"{NAME}, {users:,} sockets × {FRIENDS}, round {number + 1} of {options.rounds}: {subject.name}")
                 async with subject.running(users) as running:
-                    await _measure(running, results, options)
+                    await _measure(running, results, options, number)
 
 
-async def _measure(running: Running, results: Results, options: Options) -> None:
+async def _measure(running: Running, results: Results, options: Options, number: int) -> None:
     _, others = split_cores()
     size = f"{running.users:,} sockets × {FRIENDS}"
     async with crowd(running.port, running.clients, running.marks, others) as watching:
@@ -84,6 +87,8 @@ async def _measure(running: Running, results: Results, options: Options) -> None
         note("at 70 %", P50_MS, near.counts.p50_ms)
         note("at 70 %", P99_MS, near.counts.p99_ms)
         publisher.close()
+    if running.scene is not None and number == 0:
+        say(f"checked {await check_flood(running, options.seconds):,} deliveries of {running.name}")
 
 
 async def window(
@@ -91,13 +96,14 @@ async def window(
 ) -> Window:
     """Offer ``deliveries_per_s``, let it settle, and measure for ``seconds``."""
     with publishing(publisher, deliveries_per_s / FRIENDS):
-        await asyncio.sleep(SETTLE_S)
+        await asyncio.sleep(min(SETTLE_S, seconds))
         await watching.ask("reset")
         began_s, began_cpu_s = time.perf_counter(), cpu_s(running.pid)
         await asyncio.sleep(seconds)
         counts = await watching.counts()
         done = Window(time.perf_counter() - began_s, cpu_s(running.pid) - began_cpu_s, counts)
     await publisher.drained()
+    await watching.settled()
     if done.counts.closes:
         raise RuntimeError(f"{running.name} closed {done.counts.closes} connections")
     return done

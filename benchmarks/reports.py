@@ -40,7 +40,7 @@ async def _measure(running: Running, results: Results, options: Options) -> None
     async with crowd(running.port, clients, marks, split_cores()[1]) as reporting:
         await reporting.connect()
         await reporting.ask("flood")
-        await asyncio.sleep(SETTLE_S)
+        await asyncio.sleep(min(SETTLE_S, options.seconds))
         await reporting.ask("reset")
         began_s, began_cpu_s = time.perf_counter(), cpu_s(running.pid)
         await asyncio.sleep(options.seconds)
@@ -48,5 +48,5 @@ async def _measure(running: Running, results: Results, options: Options) -> None
         took_s, took_cpu_s = time.perf_counter() - began_s, cpu_s(running.pid) - began_cpu_s
     setting = f"{running.users:,} sockets"
     results.add(NAME, setting, running.name, CPU_US, took_cpu_s / max(1, counts.deliveries) * 1e6)
-    results.add(NAME, setting, running.name, PER_CPU_S, counts.deliveries / took_cpu_s)
+    results.add(NAME, setting, running.name, PER_CPU_S, counts.deliveries / max(took_cpu_s, 0.01))
     results.add(NAME, setting, running.name, PER_S, counts.deliveries / took_s)

@@ -97,9 +97,13 @@ class Nearby:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A server of somebody else's making, which relays what is published on a Valkey of its own."""
+    """A server of somebody else's making, which relays what is published on a Valkey of its own.
+
+    One in ``every`` of its users is connected.
+    """
 
     target: Target
+    every: int = 1
 
     @property
     def name(self) -> str:
@@ -118,7 +122,7 @@ class Reference:
         try:
             pin(valkey.pid, others)
             process = await asyncio.create_subprocess_exec(
-                *target.argv(port, redis_port, users), stdout=asyncio.subprocess.PIPE
+                *target.argv(port, redis_port, self.every * users), stdout=asyncio.subprocess.PIPE
             )
             try:
                 assert process.stdout is not None
@@ -129,7 +133,7 @@ class Reference:
                 pin(process.pid, core)
                 clients = [
                     Client(upgrade_request(target.path(user), target.headers), target.hello(user, users))
-                    for user in range(users)
+                    for user in range(0, self.every * users, self.every)
                 ]
                 ping, pong = target.ping or (b"", b"")
                 marks = Marks(target.marker, target.subscribed, ping, pong)

@@ -14,6 +14,7 @@ from nearby.errors import StoreUnavailable
 from nearby.ports import CachedLocation, Clock, LocationCache
 from ws_gateway.entry import Entry
 from ws_gateway.hub import Hub
+from ws_gateway.shared_reads import SharedReads
 from ws_gateway.viewer import Viewer
 
 log = logging.getLogger(__name__)
@@ -32,6 +33,7 @@ class Refresher:
         self.reread_count = 0
         self._hub = hub
         self._cache = cache
+        self._arrivals = SharedReads(cache)
         self._clock = clock
         self._refreshed = refreshed
         self._log_again_at_s = 0.0
@@ -59,15 +61,14 @@ class Refresher:
         leaves them unknown, which is not the same as gone; they are read again until it does.
         """
         unknown = [entry for entry in viewer.friends.values() if not entry.fresh]
-        users = [viewer.user_id, *(entry.user_id for entry in unknown)]
         try:
-            own, *found = await self._cache.read_many(users)
+            found = await self._arrivals.read([viewer.user_id, *(entry.user_id for entry in unknown)])
         except StoreUnavailable as error:
             self._failed("an arrival", error)
             self.later(entry.channel for entry in unknown)
             return None
-        self._take(unknown, found)
-        return own
+        self._take(unknown, [found[entry.user_id] for entry in unknown])
+        return found[viewer.user_id]
 
     def later(self, channels: Iterable[bytes]) -> None:
         """Read these channels' users again as soon as the cache answers."""

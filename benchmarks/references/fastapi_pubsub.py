@@ -107,7 +107,9 @@ async def take_reports(websocket: WebSocket, redis: Redis, user: int) -> None:
     try:
         while True:
             location = await websocket.receive_json()
-            entry = json.dumps({"user_id": f"{user:036}", **location, "updated_at_ms": time.time_ns() // 1_000_000})
+            now_ms = time.time_ns() // 1_000_000
+            fields = {"user_id": f"{user:036}", **location, "updated_at_ms": now_ms, "distance_m": 0}
+            entry = json.dumps(fields, separators=(",", ":"))
             async with redis.pipeline(transaction=False) as commands:
                 commands.set(f"at:{user}", entry, ex=600)
                 commands.xadd("history", {"entry": entry}, maxlen=1_000_000)
