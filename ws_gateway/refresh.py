@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from nearby.errors import StoreUnavailable
 from nearby.ports import CachedLocation, Clock, LocationCache
 from ws_gateway.entry import Entry
+from ws_gateway.freshness import Freshness, stale_after_ms
 from ws_gateway.hub import Hub
 from ws_gateway.shared_reads import SharedReads
 from ws_gateway.viewer import Viewer
@@ -31,6 +32,7 @@ class Refresher:
     def __init__(self, hub: Hub, cache: LocationCache, clock: Clock, refreshed: Callable[[], None]) -> None:
         self.failures_count = 0
         self.reread_count = 0
+        self.freshness = Freshness()
         self._hub = hub
         self._cache = cache
         self._arrivals = SharedReads(cache)
@@ -93,10 +95,13 @@ class Refresher:
             turns = max(1, round(round_s / PATROL_TURN_S))
             size = -(-len(entries) // turns)
             for turn in range(turns):
-                overdue_ms = self._clock() - round(1.5 * interval_s * 1000)
+                now_ms = self._clock()
+                overdue_ms = now_ms - round(1.5 * interval_s * 1000)
+                part = entries[turn * size : (turn + 1) * size]
+                self.freshness.sample(part, now_ms, stale_after_ms(interval_s))
                 self.later(
                     entry.channel
-                    for entry in entries[turn * size : (turn + 1) * size]
+                    for entry in part
                     if (entry.record is not None and entry.heard_ms < overdue_ms) or not reachable(entry.channel)
                 )
                 await asyncio.sleep(round_s / turns)
