@@ -121,18 +121,6 @@ async def main(environ: Mapping[str, str]) -> None:
             task.cancel()
 
 
-class _Port:
-    """The public port, which opens later than the drain that closes it is there to be asked for."""
-
-    def __init__(self) -> None:
-        self.server: asyncio.Server | None = None
-
-    def close(self) -> None:
-        """Accept nobody any more."""
-        if self.server is not None:
-            self.server.close()
-
-
 async def _open_tracing(
     settings: GatewaySettings, stack: AsyncExitStack
 ) -> tuple[GatewayTracing | None, Callable[[], dict[str, str]] | None]:
@@ -146,6 +134,18 @@ async def _open_tracing(
 
     opened = open_tracing(traces, "nearby-gateway", settings.gateway_id, settings.service_token)
     return GatewayTracing(await stack.enter_async_context(opened)), carried
+
+
+class _Port:
+    """The public port, which opens later than the drain that closes it is there to be asked for."""
+
+    def __init__(self) -> None:
+        self.server: asyncio.Server | None = None
+
+    def close(self) -> None:
+        """Accept nobody any more."""
+        if self.server is not None:
+            self.server.close()
 
 
 @asynccontextmanager
