@@ -8,7 +8,7 @@ JARS := build/jars
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help run test loadtest check format lock clean jars servers
+.PHONY: help run test bench loadtest check format lock clean jars servers
 
 help: ## Show this help
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -25,7 +25,8 @@ loadtest: $(READY) ## Run a small load test against a stack of its own; ARGS: an
 
 # Programs from Debian, which the tests run as child processes or compile with: program:its packages. Looked for by path:
 # sbin is not on everybody's.
-SERVERS := haproxy:haproxy nginx:nginx-light redis-server:redis-server gcc:gcc,libc6-dev node:nodejs npm:npm jq:jq curl:curl
+SERVERS := haproxy:haproxy nginx:nginx-light redis-server:redis-server prometheus:prometheus gcc:gcc,libc6-dev \
+	node:nodejs npm:npm jq:jq curl:curl
 servers:
 	@PATH="$$PATH:/usr/sbin"; missing=; for server in $(SERVERS); do \
 			command -v $${server%:*} >/dev/null || missing="$$missing $$(echo $${server#*:} | tr , ' ')"; done; \
@@ -35,6 +36,9 @@ servers:
 		else \
 			echo "Something is missing; install it: apt-get install$$missing"; exit 1; \
 		fi
+
+bench: $(READY) servers ## Measure beside reference servers, about an hour; ARGS: --help tells
+	$(BIN)/python -m benchmarks $(ARGS)
 
 check: $(READY) ## Run the static gates: format, lint, types, import contracts
 	$(BIN)/ruff format --check

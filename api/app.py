@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import os
+import socket
 import time
 import uuid
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
@@ -13,7 +14,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from urllib.parse import urlsplit
 
-from prometheus_client import CollectorRegistry
+from starlette.types import ASGIApp
 
 from api.announcer import Announcer
 from api.bans import ban_route
@@ -24,7 +25,7 @@ from api.exporter import Exporter
 from api.gateways import Gateways
 from api.internal import create_internal_app
 from api.jwks import open_outside_issuer
-from api.metrics import RequestMetrics
+from api.metrics import ErasureCollector, RequestMetrics
 from api.operators import Operators
 from api.pauses import end_due_pauses
 from api.public import create_app
@@ -37,7 +38,9 @@ from discovery.announce import Announcement
 from discovery.connect import open_discovery
 from http_port.admin import admin_app
 from http_port.explain import explain_route
-from http_port.process import configure_logging, stop_signals
+from http_port.logs import configure_logging
+from http_port.metrics import process_registry
+from http_port.process import stop_signals
 from http_port.serve import serve
 from location_cache.redis import open_cache
 from location_history.stores import open_store
@@ -63,9 +66,9 @@ async def main(environ: Mapping[str, str]) -> None:
         StoreUnavailable: the history store or discovery cannot be opened.
     """
     settings = load(ApiSettings, environ)
-    configure_logging(settings.process.log_level)
+    configure_logging(settings.process.log)
     readiness = _Readiness()
-    registry = CollectorRegistry()
+    registry = process_registry()
     async with AsyncExitStack() as parts:
         stop = await parts.enter_async_context(stop_signals())
         explainer, operators = Explainer(), Operators(settings.admin_token)
@@ -93,10 +96,12 @@ async def main(environ: Mapping[str, str]) -> None:
         if not await _comes_before(router.has_ring, stop):
             return
         metrics = RequestMetrics(registry)
+        registry.register(ErasureCollector(services.eraser))
         internal = create_internal_app(services.graph, settings.service_token, metrics)
-        internal_url = await parts.enter_async_context(serve(internal, settings.host, settings.internal_port))
         public = create_app(services, metrics)
-        public_url = await parts.enter_async_context(serve(public, settings.host, settings.port))
+        served_inside, served = await _traced(settings, parts, internal, public)
+        internal_url = await parts.enter_async_context(serve(served_inside, settings.host, settings.internal_port))
+        public_url = await parts.enter_async_context(serve(served, settings.host, settings.port))
         member = partial(_member, router, public_url, admin_url, internal_url)
         registration = await parts.enter_async_context(discovery.register(member()))
         await parts.enter_async_context(_running(Announcement(registration, member, router.progressed).run()))
@@ -185,6 +190,25 @@ def _limits(settings: SocialSettings) -> Limits:
         requests_per_day=settings.requests_per_day,
         request_lifetime_s=round(settings.request_lifetime_days * 86_400),
         idempotency_lifetime_s=round(settings.idempotency_h * 3_600),
+    )
+
+
+async def _traced(
+    settings: ApiSettings, parts: AsyncExitStack, internal: ASGIApp, public: ASGIApp
+) -> tuple[ASGIApp, ASGIApp]:
+    """Return the two applications, with spans around them where traces are on."""
+    traces = settings.traces
+    if not traces.url:
+        return internal, public
+    # Imported only where they are used, for the memory they take.
+    from api.tracing import TraceRequests
+    from http_port.tracing import open_tracing
+
+    instance = f"{socket.gethostname()}:{settings.port}"
+    tracing = await parts.enter_async_context(open_tracing(traces, "nearby-api", instance, settings.service_token))
+    return (
+        TraceRequests(internal, tracing, follows_callers=True),
+        TraceRequests(public, tracing, follows_callers=False),
     )
 
 

@@ -10,6 +10,8 @@ import asyncio
 import contextlib
 import logging
 import random
+from collections import Counter
+from enum import StrEnum
 
 from nearby.errors import StoreUnavailable
 from nearby.model import MAX_SEQ
@@ -30,6 +32,14 @@ LATE_WRITES_S = 8 * 86_400
 _log = logging.getLogger(__name__)
 
 
+class Attempt(StrEnum):
+    """What became of one attempt. ``WAITING``: something behind the fence is still in the stream."""
+
+    DONE = "done"
+    WAITING = "waiting"
+    FAILED = "failed"
+
+
 class Eraser:
     """Works off the erasures in ``graph``; owns none of the stores."""
 
@@ -46,6 +56,7 @@ class Eraser:
         self._stream = stream
         self._history = history
         self._clock = clock
+        self.attempts: Counter[Attempt] = Counter()
 
     async def run(self, sleep: Sleep) -> None:
         """Work off what is due, until cancelled. Several processes may do so."""
@@ -74,8 +85,11 @@ class Eraser:
             async with asyncio.timeout(within_s):
                 if await self._erase(erasure):
                     await self._graph.erasures.finish(erasure)
+                    self.attempts[Attempt.DONE] += 1
                     return True
+                self.attempts[Attempt.WAITING] += 1
         except (StoreUnavailable, TimeoutError) as error:
+            self.attempts[Attempt.FAILED] += 1
             _log.warning("erasure %s waits: %s", erasure.erasure_id, error or "time-out")
         # If this fails, too, it is taken again at the end of the lease.
         with contextlib.suppress(StoreUnavailable):

@@ -1,11 +1,16 @@
-"""Metrics of the API: requests by route template, so that no user id becomes a label."""
+"""Metrics of the API: requests by route template, so that no user id becomes a label, and erasures."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.eraser import Attempt, Eraser
 
 _BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
@@ -26,6 +31,22 @@ class RequestMetrics:
             buckets=_BUCKETS_S,
             registry=registry,
         )
+
+
+class ErasureCollector(Collector):
+    """Reads the counters of the eraser."""
+
+    def __init__(self, eraser: Eraser) -> None:
+        self._eraser = eraser
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metric."""
+        attempts = CounterMetricFamily(
+            "nearby_api_erasure_attempts", "Attempts at erasing what somebody deleted, by their end", labels=["end"]
+        )
+        for end in Attempt:
+            attempts.add_metric([end.value], self._eraser.attempts[end])
+        yield attempts
 
 
 class CountRequests:

@@ -1,9 +1,8 @@
-"""The beginning and the end of every process: logging, and a stop on SIGINT or SIGTERM."""
+"""The beginning and the end of every process: errors told in one line, and a stop on SIGINT or SIGTERM."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
@@ -35,17 +34,6 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
     for error in group.exceptions:
         found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
     return found
-
-
-def configure_logging(level: str) -> None:
-    """Log to standard error, one line a record, from ``level`` (``debug`` … ``error``) on."""
-    logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
-    # At DEBUG aiosqlite logs the values it stores, locations among them; the INFO lines of httpx quote whole URLs,
-    # which may carry what no log should; uvicorn's say nothing new.
-    for noisy in ("aiosqlite", "httpx", "uvicorn.error"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-    # Cassandra's driver logs each attempt to reach a dead node, with a traceback; the store that uses it says it once.
-    logging.getLogger("cassandra").setLevel(logging.CRITICAL)
 
 
 @asynccontextmanager

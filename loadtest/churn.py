@@ -7,7 +7,8 @@ import random
 from locust import between, task
 from locust.contrib.fasthttp import FastHttpUser
 
-from loadtest.people import Person, Refused, befriend, call, insist, sign_up
+from loadtest.people import Refused, befriend, call, insist, sign_up
+from loadtest.person import Person
 from loadtest.phone import Phone
 
 

@@ -18,7 +18,7 @@ from loadtest.arguments import add_options, slo_of
 from loadtest.churn import FriendChurn
 from loadtest.people import People
 from loadtest.phone import Phone
-from loadtest.scenarios import DEFAULT_RUN_S, ENDLESS, SCENARIOS, STORM_AT
+from loadtest.scenarios import Schedule
 from loadtest.screens import Screens
 from loadtest.verdict import EXIT_MISSED, goals, lines
 
@@ -31,26 +31,27 @@ class Scenario(LoadTestShape):
     """Follows the scenario that was chosen, with --users at most, until --run-time is over."""
 
     use_common_options = True
-    _stormed = False
+    _schedule: Schedule | None = None
 
     def reset_time(self) -> None:
         """Begin anew, as the browser may ask for."""
         self.start_time = time.perf_counter()
-        self._stormed = False
+        self._schedule = None
 
     def tick(self) -> tuple[int, float] | None:
         """Return how many users there should be now and how many may come each second; ``None`` at the end."""
         assert self.runner is not None
         options = self.runner.environment.parsed_options
         assert options is not None
-        run_s = float(options.run_time or 0) or (0.0 if options.scenario in ENDLESS else DEFAULT_RUN_S)
-        part = (time.perf_counter() - self.start_time) / run_s if run_s else 0.0
-        if run_s and part >= 1:
+        if self._schedule is None:
+            self._schedule = Schedule(options.scenario, options.num_users or 1, float(options.run_time or 0))
+        elapsed_s = time.perf_counter() - self.start_time
+        people = self._schedule.people(elapsed_s)
+        if people is None:
             return None
-        if options.scenario == "storm" and part >= STORM_AT and not self._stormed:
-            self._stormed = True
+        if self._schedule.storm_breaks(elapsed_s):
             self.runner.send_message(_DROP_ALL)
-        return SCENARIOS[options.scenario](part, options.num_users or 1), options.spawn_rate or 1
+        return people, options.spawn_rate or 1
 
 
 def _prepare(environment: Environment, **_: Any) -> None:

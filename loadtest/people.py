@@ -6,20 +6,16 @@ import json
 import random
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import gevent
 from locust.contrib.fasthttp import FastHttpSession
 
-from cli.simulate.walk import Walker
+from loadtest.person import INVITE_USES, Person, read_people
 from nearby_client.backoff import Backoff
 
 T = TypeVar("T")
-
-_INVITE_USES = 100
-"""The most that an invite may have."""
 
 
 class Refused(Exception):
@@ -32,21 +28,6 @@ class Refused(Exception):
 
 class NobodyLeft(Exception):
     """Every person of this process's part of the file has a phone already."""
-
-
-@dataclass(slots=True, eq=False)
-class Person:
-    """One account. ``password`` is empty for seeded people, whose token cannot be renewed."""
-
-    user_id: str
-    token: str
-    handle: str = ""
-    password: str = ""
-    friend_count: int = 0
-    invite: str = ""
-    invite_uses_left: int = 0
-    walker: Walker | None = None
-    """Kept while the phone is off, so that nobody jumps when it is on again."""
 
 
 def call(
@@ -93,8 +74,8 @@ def log_in(client: FastHttpSession, person: Person) -> None:
 def befriend(client: FastHttpSession, host: Person, guest: Person) -> None:
     """Make friends by an invite of ``host``: unlike requests, there may be any number of them in a day."""
     if not host.invite_uses_left:
-        made = call(client, "POST", "/v1/invites", host.token, {"max_uses": _INVITE_USES})
-        host.invite, host.invite_uses_left = made["token"], _INVITE_USES
+        made = call(client, "POST", "/v1/invites", host.token, {"max_uses": INVITE_USES})
+        host.invite, host.invite_uses_left = made["token"], INVITE_USES
     host.invite_uses_left -= 1
     call(client, "POST", "/v1/invitations/accept", guest.token, {"token": host.invite})
     host.friend_count += 1
@@ -117,9 +98,7 @@ class People:
 
     def load(self, file: Path, part: int, parts: int) -> None:
         """Take part ``part`` of ``parts`` of a file of seeded people, who are friends of their neighbours in it."""
-        rows = [json.loads(line) for line in file.read_text().splitlines()]
-        share = rows[len(rows) * part // parts : len(rows) * (part + 1) // parts]
-        self._resting = [Person(row["user_id"], row["token"]) for row in reversed(share)]
+        self._resting = read_people(file, part, parts)[::-1]
         self.seeded = True
 
     def take(self, client: FastHttpSession) -> Person:

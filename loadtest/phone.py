@@ -1,4 +1,4 @@
-"""A phone: holds a connection, reports where it is, and shows friends."""
+"""A phone of Locust's: a WebSocket under gevent."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from locust import constant, task
 from locust.contrib.fasthttp import FastHttpUser
 from locust.exception import StopUser
 
-from cli.simulate.walk import Area, Walker
 from loadtest import verdict
-from loadtest.arguments import area_of
-from loadtest.people import NobodyLeft, People, Person, Refused, call, log_in
-from loadtest.screens import LOST_AFTER_S, Screen, Screens
+from loadtest.journal import CONNECT_TIMEOUT_S, End, Journal, retry_after_s, silence_s
+from loadtest.people import NobodyLeft, People, Refused, call, log_in
+from loadtest.person import Person
+from loadtest.screens import Screens
 from nearby.close_codes import AfterClose, after_close
 from nearby.codecs import JSON
 from nearby.messages import (
@@ -27,33 +27,22 @@ from nearby.messages import (
     AuthMessage,
     ClientMessage,
     Error,
-    LocationMessage,
     Reconnect,
-    SettingsMessage,
     Snapshot,
     TokenExpiring,
     Update,
     Welcome,
 )
-from nearby_client.backoff import Backoff
-
-_CONNECT_TIMEOUT_S = 10.0
-_SILENCE_S = 20.0
-"""Every report is acknowledged, so a connection on which nothing comes for three intervals and this is dead."""
-_RATE_LIMIT_PAUSE_S = 60.0
-_NEVER = "never shown"
 
 _BROKEN = (OSError, websocket.WebSocketException, msgspec.MsgspecError, UnicodeDecodeError)
 
 
 class Ended(Exception):
-    """A connection is over. ``after`` says what the protocol asks for, ``pause_s`` what the server asked for."""
+    """A connection is over."""
 
-    def __init__(self, code: int, after: AfterClose = AfterClose.RECONNECT, pause_s: float | None = None) -> None:
-        self.code = code
-        self.after = after
-        self.pause_s = pause_s
-        super().__init__(f"closed with {code}")
+    def __init__(self, end: End) -> None:
+        self.end = end
+        super().__init__(f"closed with {end.code}")
 
 
 class Phone(FastHttpUser):
@@ -70,41 +59,40 @@ class Phone(FastHttpUser):
     def on_start(self) -> None:
         """Find somebody to carry this phone, and a random moment of the interval to report at."""
         self.options = self.environment.parsed_options
-        self.screen = Screen()
-        self.rng = random.SystemRandom()
-        self.backoff = Backoff(self.rng)
-        self.person: Person | None = None
         self.socket: websocket.WebSocket | None = None
-        self.reported_ms = 0
+        self.journal: Journal | None = None
         try:
-            self.person = self.people.take(self.client)
+            person = self.people.take(self.client)
         except NobodyLeft as error:
-            self._count("people in the file", error=RuntimeError("fewer than phones"))
+            self._count(verdict.SOCKET, "people in the file", 0.0, "fewer than phones")
             raise StopUser from error
-        self.away_since_s: float | None = time.monotonic()
-        self.was_connected = False
-        self.due_s = time.monotonic() + self.rng.uniform(0, self.options.interval)
+        rng = random.SystemRandom()
+        self.journal = Journal(person, self.options, self.screens, self._count, rng, time.monotonic())
         self.switched_on.add(self)
 
     def on_stop(self) -> None:
         """Count whoever could not connect for too long, and give the account to the next phone."""
-        if self.person is None:
+        if self.journal is None:
             return
         self.switched_on.discard(self)
-        late_ms = self._away_ms()
-        if late_ms > self.options.slo_connect_ms:
-            self._count_connected(late_ms)
-        self.people.give_back(self.person)
+        self.journal.put_away(time.monotonic())
+        self.people.give_back(self.journal.person)
+
+    @property
+    def person(self) -> Person | None:
+        """Who carries the phone, if anybody."""
+        return self.journal.person if self.journal is not None else None
 
     @task
     def hold_a_connection(self) -> None:
         """Connect, report until the connection ends, and wait as the protocol asks."""
+        assert self.journal is not None
         try:
-            self._converse()
+            self._converse(self.journal)
         except Ended as ended:
-            self._come_back_later(ended)
+            self._come_back_later(self.journal, ended.end)
         except (Refused, *_BROKEN):
-            gevent.sleep(self.backoff.next_s())
+            gevent.sleep(self.journal.pause_s())
 
     def drop(self) -> None:
         """Lose the connection as in a dead spot: without a word."""
@@ -113,29 +101,24 @@ class Phone(FastHttpUser):
 
     # ------------------------------------------------------------------------------------- connection
 
-    def _converse(self) -> None:
+    def _converse(self, journal: Journal) -> None:
         """Hold one connection.
 
         Raises:
             Ended: it was welcomed, or closed by the server, and is over.
         """
-        assert self.person is not None
-        self.socket = socket = self._open(self.person)
-        ended: AsyncResult[Ended] = AsyncResult()
+        self.socket = socket = self._open(journal.person)
+        ended: AsyncResult[End] = AsyncResult()
         try:
-            self._begin(self._receive_welcome(socket))
-            reading = gevent.spawn(lambda: ended.set(self._read(socket)))
+            self._begin(journal, self._receive_welcome(socket))
+            reading = gevent.spawn(lambda: ended.set(self._read(socket, journal)))
             try:
-                self._report_until(ended)
+                self._report_until(ended, journal)
             finally:
                 reading.kill()
         finally:
             self.socket = None
-            if self.away_since_s is None:
-                self.away_since_s = time.monotonic()
-            # What has missed its goal already counts, although the connection has ended; the rest is excused.
-            self._give_up_overdue(self.options.slo_screen_ms / 1000)
-            self.screens.darken(self.screen)
+            journal.lose(time.monotonic())
             with contextlib.suppress(*_BROKEN):
                 socket.send_close()
             with contextlib.suppress(*_BROKEN):
@@ -147,80 +130,69 @@ class Phone(FastHttpUser):
         try:
             socket = websocket.create_connection(
                 url,
-                timeout=_CONNECT_TIMEOUT_S,
+                timeout=CONNECT_TIMEOUT_S,
                 header=[f"Authorization: Bearer {person.token}"],
                 subprotocols=[JSON.name],
                 suppress_origin=True,
                 http_no_proxy=["*"],
             )
         except websocket.WebSocketBadStatusException as error:
-            refused = RuntimeError(f"HTTP {error.status_code}")
-            self._count(verdict.ATTEMPT, time.monotonic() - began_s, refused)
+            self._count_attempt(began_s, f"HTTP {error.status_code}")
             if error.status_code == 401:
-                raise Ended(401, AfterClose.RENEW_TOKEN) from error
-            retry_after = (error.resp_headers or {}).get("retry-after", "0")
-            gevent.sleep(min(60.0, float(retry_after)) if retry_after.isdigit() else 0)
+                raise Ended(End(401, AfterClose.RENEW_TOKEN)) from error
+            gevent.sleep(retry_after_s((error.resp_headers or {}).get("retry-after")))
             raise
         except _BROKEN as error:
-            self._count(verdict.ATTEMPT, time.monotonic() - began_s, RuntimeError(type(error).__name__))
+            self._count_attempt(began_s, type(error).__name__)
             raise
-        self._count(verdict.ATTEMPT, time.monotonic() - began_s)
+        self._count_attempt(began_s, None)
         return socket
 
     def _receive_welcome(self, socket: websocket.WebSocket) -> Welcome:
         message = JSON.decode_server(self._receive(socket))
         if not isinstance(message, Welcome):
             raise websocket.WebSocketException("the first message is no welcome")
-        socket.settimeout(3 * self.options.interval + _SILENCE_S)
+        socket.settimeout(silence_s(self.options))
         return message
 
-    def _begin(self, welcome: Welcome) -> None:
-        assert self.person is not None
-        self._count_connected(self._away_ms())
-        self.away_since_s, self.was_connected = None, True
-        self.backoff.reset()
-        if self.person.walker is None:
-            area = Area(*area_of(self.options, self.options.radius or welcome.radius_m))
-            self.person.walker = Walker(area, random.Random(self.rng.random()))  # noqa: S311 - a walk is no secret
-        if self.options.radius:
-            self._send(SettingsMessage(self.options.radius))
+    def _begin(self, journal: Journal, welcome: Welcome) -> None:
+        first = journal.welcome(welcome, time.monotonic())
+        if first is not None:
+            self._send(first)
 
-    def _come_back_later(self, ended: Ended) -> None:
+    def _come_back_later(self, journal: Journal, end: End) -> None:
         """Wait as the end of a connection asks.
 
         Raises:
             StopUser: the server does not want this client back.
         """
-        assert self.person is not None
-        if ended.after is AfterClose.STOP or (ended.after is AfterClose.RENEW_TOKEN and not self.person.password):
-            self._count("session", error=RuntimeError(f"ended with {ended.code}"))
+        if journal.give_up(end):
             raise StopUser
-        if ended.after is AfterClose.RENEW_TOKEN:
+        if end.after is AfterClose.RENEW_TOKEN:
             with contextlib.suppress(Refused):
-                log_in(self.client, self.person)
-        pause_s = _RATE_LIMIT_PAUSE_S if ended.after is AfterClose.WAIT_A_MINUTE else 0.0
-        gevent.sleep(self.backoff.next_s() + pause_s if ended.pause_s is None else ended.pause_s)
+                log_in(self.client, journal.person)
+        gevent.sleep(journal.pause_s(end))
 
     # --------------------------------------------------------------------------------------- messages
 
-    def _read(self, socket: websocket.WebSocket) -> Ended:
+    def _read(self, socket: websocket.WebSocket, journal: Journal) -> End:
         """Take messages until the connection ends."""
         try:
             while True:
                 message = JSON.decode_server(self._receive(socket))
                 match message:
                     case Update() | Snapshot():
-                        self._show(message)
+                        journal.show(message, time.monotonic())
                     case Ack() | Error():
-                        self._hear_back(message)
+                        journal.hear_back(message, time.time())
                     case Reconnect():
-                        return Ended(1000, pause_s=message.after_ms / 1000)
+                        return End(1000, pause_s=message.after_ms / 1000)
                     case TokenExpiring():
-                        self._renew()
+                        self._renew(journal.person)
         except Ended as ended:
-            return ended
+            return ended.end
         except _BROKEN:
-            return Ended(1006)
+            return End(1006)
 
     def _receive(self, socket: websocket.WebSocket) -> bytes:
         """Return the next text message; pings are answered on the way.
@@ -231,63 +203,23 @@ class Phone(FastHttpUser):
         opcode, data = socket.recv_data()
         if opcode == websocket.ABNF.OPCODE_CLOSE:
             code = int.from_bytes(data[:2], "big") if len(data) >= 2 else 1005
-            raise Ended(code, after_close(code))
+            raise Ended(End(code, after_close(code)))
         return bytes(data)
 
-    def _show(self, message: Update | Snapshot) -> None:
-        within_s = self.options.slo_screen_ms / 1000
-        for took_s in self.screens.take(self.screen, message, time.monotonic()):
-            late = RuntimeError(f"later than {self.options.slo_screen_ms:g} ms") if took_s > within_s else None
-            self._count(verdict.SCREEN, took_s, late)
-
-    def _hear_back(self, answer: Ack | Error) -> None:
-        """An answer to a report; its ``seq`` is the report's time."""
-        assert self.person is not None
-        refused = RuntimeError(answer.code) if isinstance(answer, Error) else None
-        took_s = 0.0 if answer.seq is None else time.time() - answer.seq / 1000
-        self._count(verdict.ACK, took_s, refused)
-        if answer.seq is not None and (refused or (isinstance(answer, Ack) and answer.live is False)):
-            self.screens.withdraw(self.person.user_id, answer.seq)
-
-    def _renew(self) -> None:
-        if self.person is None or not self.person.password:
+    def _renew(self, person: Person) -> None:
+        if not person.password:
             return
         with contextlib.suppress(Refused):
-            log_in(self.client, self.person)
-            self._send(AuthMessage(self.person.token))
+            log_in(self.client, person)
+            self._send(AuthMessage(person.token))
 
-    # ---------------------------------------------------------------------------------------- reports
-
-    def _report_until(self, ended: AsyncResult[Ended]) -> None:
+    def _report_until(self, ended: AsyncResult[End], journal: Journal) -> None:
         """Report at this phone's own moments, whatever the answers do, until the connection ends; then raise that."""
-        self._report()
-        self._plan_next_report()
+        self._send(journal.report(time.monotonic(), _unix_ms()))
         while True:
             with contextlib.suppress(gevent.Timeout):
-                raise ended.get(timeout=max(0.001, self.due_s - time.monotonic()))
-            self._count(verdict.LATENESS, max(0.0, time.monotonic() - self.due_s), kind=verdict.CLIENT)
-            self._report()
-            self._plan_next_report()
-
-    def _plan_next_report(self) -> None:
-        """Choose this phone's next moment to come; those that have passed, as without a connection, are left out."""
-        behind_s = time.monotonic() - self.due_s
-        if behind_s >= 0:
-            self.due_s += (1 + int(behind_s / self.options.interval)) * self.options.interval
-
-    def _report(self) -> None:
-        assert self.person is not None
-        assert self.person.walker is not None
-        now_s = time.monotonic()
-        lat_deg, lon_deg = self.person.walker.at(now_s)
-        self.reported_ms = max(time.time_ns() // 1_000_000, self.reported_ms + 1)
-        self.screens.sent(self.person.user_id, self.reported_ms, now_s)
-        self._send(
-            LocationMessage(
-                lat=lat_deg, lon=lon_deg, accuracy_m=8, recorded_at_ms=self.reported_ms, seq=self.reported_ms
-            )
-        )
-        self._give_up_overdue(max(LOST_AFTER_S, self.options.slo_screen_ms / 1000))
+                raise Ended(ended.get(timeout=max(0.001, journal.due_s - time.monotonic())))
+            self._send(journal.report_due(time.monotonic(), _unix_ms()))
 
     def _send(self, message: ClientMessage) -> None:
         """Send, and leave it to the reader to find out what became of a connection that does not take it."""
@@ -297,26 +229,19 @@ class Phone(FastHttpUser):
 
     # ---------------------------------------------------------------------------------------- counting
 
-    def _give_up_overdue(self, after_s: float) -> None:
-        for _ in range(self.screens.overdue(self.screen, time.monotonic(), after_s)):
-            self._count(verdict.SCREEN, after_s, RuntimeError(_NEVER))
+    def _count_attempt(self, began_s: float, error: str | None) -> None:
+        self._count(verdict.SOCKET, verdict.ATTEMPT, time.monotonic() - began_s, error)
 
-    def _away_ms(self) -> float:
-        return 0.0 if self.away_since_s is None else (time.monotonic() - self.away_since_s) * 1000
-
-    def _count_connected(self, took_ms: float) -> None:
-        late = took_ms > self.options.slo_connect_ms
-        error = RuntimeError(f"later than {self.options.slo_connect_ms:g} ms") if late else None
-        self._count(verdict.RECONNECT if self.was_connected else verdict.CONNECT, took_ms / 1000, error)
-
-    def _count(
-        self, name: str, took_s: float = 0.0, error: Exception | None = None, kind: str = verdict.SOCKET
-    ) -> None:
+    def _count(self, kind: str, name: str, took_s: float, error: str | None) -> None:
         self.environment.events.request.fire(
             request_type=kind,
             name=name,
             response_time=took_s * 1000,
             response_length=0,
-            exception=error,
+            exception=None if error is None else RuntimeError(error),
             context={},
         )
+
+
+def _unix_ms() -> int:
+    return time.time_ns() // 1_000_000

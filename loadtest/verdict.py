@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    # Importing Locust changes sockets and threads of the whole process, which tests must not suffer.
-    from locust.stats import RequestStats
+from typing import Protocol
 
 EXIT_MISSED = 3
 """Locust itself ends with 1 or 2."""
@@ -21,10 +17,45 @@ RECONNECT = "reconnect"
 ATTEMPT = "connect attempt"
 CLIENT = "LOAD"
 LATENESS = "report sent late"
+SESSION = "session"
+NEVER = "never shown"
+"""What is wrong with a report that nobody was shown."""
 _APART = {(SCREEN, SOCKET), (CONNECT, SOCKET), (RECONNECT, SOCKET), (ATTEMPT, SOCKET), (LATENESS, CLIENT)}
 """Rows with a goal of their own, or none; all others count as requests that should not fail."""
 _TOO_LATE_MS = 100
 """Beyond that the clients wait for a processor themselves, and what they measure is partly their own."""
+
+
+class Row(Protocol):
+    """What was measured of one kind of thing; Locust's, or the dense fleet's."""
+
+    @property
+    def num_requests(self) -> int:
+        """Return how many there were."""
+        ...
+
+    @property
+    def num_failures(self) -> int:
+        """Return how many of them were bad."""
+        ...
+
+    @property
+    def max_response_time(self) -> float:
+        """Return the worst, milliseconds."""
+        ...
+
+    def get_response_time_percentile(self, percent: float) -> float:
+        """Return what ``percent`` (0 to 1) of them did not exceed, milliseconds."""
+        ...
+
+
+class Rows(Protocol):
+    """All that was measured."""
+
+    @property
+    def entries(self) -> Mapping[tuple[str, str], Row]:
+        """Return the rows by name and kind."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +88,7 @@ class Slo:
     error_percent: float
 
 
-def goals(stats: RequestStats, slo: Slo) -> list[Goal]:
+def goals(stats: Rows, slo: Slo) -> list[Goal]:
     """Compare the statistics with ``slo``."""
     others = [key for key in stats.entries if key not in _APART]
     return [
@@ -72,7 +103,7 @@ def goals(stats: RequestStats, slo: Slo) -> list[Goal]:
     ]
 
 
-def lines(stats: RequestStats, judged: Iterable[Goal]) -> list[str]:
+def lines(stats: Rows, judged: Iterable[Goal]) -> list[str]:
     """Return the verdict in words."""
     rows = stats.entries  # asking the statistics for a row makes one
     screen, back, lateness = rows.get((SCREEN, SOCKET)), rows.get((RECONNECT, SOCKET)), rows.get((LATENESS, CLIENT))
@@ -87,7 +118,7 @@ def lines(stats: RequestStats, judged: Iterable[Goal]) -> list[str]:
     return said
 
 
-def _goal(stats: RequestStats, what: str, rows: Iterable[tuple[str, str]], wanted_percent: float) -> Goal:
+def _goal(stats: Rows, what: str, rows: Iterable[tuple[str, str]], wanted_percent: float) -> Goal:
     entries = [stats.entries[row] for row in rows if row in stats.entries]
     count = sum(entry.num_requests for entry in entries)
     return Goal(what, count, count - sum(entry.num_failures for entry in entries), wanted_percent)

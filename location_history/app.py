@@ -7,11 +7,11 @@ import os
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 
-from prometheus_client import CollectorRegistry
-
 from discovery.connect import open_discovery
 from http_port.admin import admin_app, bearer_matches
-from http_port.process import configure_logging, stop_signals
+from http_port.logs import configure_logging
+from http_port.metrics import process_registry
+from http_port.process import stop_signals
 from http_port.serve import serve
 from location_history.admin import count_route
 from location_history.consumer import open_consumers
@@ -35,8 +35,8 @@ async def main(environ: Mapping[str, str]) -> None:
         StoreUnavailable: the history store or discovery cannot be opened.
     """
     settings = load(HistoryWriterSettings, environ)
-    configure_logging(settings.process.log_level)
-    registry = CollectorRegistry()
+    configure_logging(settings.process.log)
+    registry = process_registry()
     history, stream = settings.history, settings.stream
     async with AsyncExitStack() as parts:
         stop = await parts.enter_async_context(stop_signals())

@@ -27,6 +27,8 @@ class WriterMetrics:
         self.failures = Counter(
             "nearby_history_failures", "Calls that a store did not answer", ["store"], registry=registry
         )
+        for store in ("history", "history_stream"):
+            self.failures.labels(store)  # shown from the start, so that a rate over the first one sees it
         self.unreadable = Gauge(
             "nearby_history_unreadable_entries",
             "Times this writer met a stream entry that it cannot read",

@@ -49,13 +49,17 @@ async def open_stream(urls: str, max_entries: int, streams_count: int = 1) -> As
 
 
 class RedisHistoryStream:
-    """The port ``HistoryStream``. A call takes :data:`redis_topology.answering.CALL_TIMEOUT_S` at most."""
+    """The port ``HistoryStream``. A call takes :data:`redis_topology.answering.CALL_TIMEOUT_S` at most.
+
+    ``appended_count`` counts the points that servers took.
+    """
 
     def __init__(self, servers: Sequence[Redis], max_entries: int, streams_count: int) -> None:
         self._servers = servers
         self._max_entries = -(-max_entries // streams_count)
         self._streams_count = streams_count
         self._without_disk: set[Redis] = set()
+        self.appended_count = 0
 
     async def append_many(self, points: Sequence[HistoryPoint], *, durable: bool = False) -> None:
         """Append ``points``, those of one user in their order; ``durable`` waits for the servers' disks.
@@ -140,6 +144,7 @@ class RedisHistoryStream:
         for reply in appended:
             if isinstance(reply, Exception):
                 raise StoreUnavailable("history_stream", f"{type(reply).__name__}: {reply}") from reply
+        self.appended_count += len(appended)
         for reply in on_disk:
             if isinstance(reply, ResponseError):
                 # No append-only file, or a server older than the command: whoever runs it chose so.

@@ -53,16 +53,17 @@ class Codec(ABC):
 
     ``name`` is the subprotocol; ``binary`` says which frames it goes in. ``encode`` writes a message of either side.
 
-    What an entry has ``up_to_distance`` is cut from one whose last field is the distance 0, and kept at ``place`` among
-    those of other codecs. ``ends`` gives the distance, metres, as it is written, and whatever closes the entry. An
-    update of one entry is ``one``, that entry up to the distance, and what ``ends_of_one`` gives.
+    An entry up to the distance is cut from one whose last field is the distance 0, which takes the last ``zero_bytes``,
+    and kept at ``place`` among those of other codecs. ``ends`` gives the distance, metres, as it is written, and
+    whatever closes the entry. An update of one entry is ``one``, that entry up to the distance, and what
+    ``ends_of_one`` gives.
     """
 
     name: str
     content_type: str
     binary: bool
     place: int
-    up_to_distance: slice
+    zero_bytes: int
     _form: str
     encode: Callable[[object], bytes]
     one: bytes
@@ -160,7 +161,7 @@ class _Json(Codec):
     content_type = "application/json"
     binary = False
     place = 0
-    up_to_distance = slice(-len("0}"))
+    zero_bytes = len("0}")
     _form = "a JSON object in UTF-8"
 
     def __init__(self) -> None:
@@ -205,7 +206,7 @@ class _MessagePack(Codec):
     content_type = "application/vnd.msgpack"
     binary = True
     place = 1
-    up_to_distance = slice(-1)
+    zero_bytes = 1
     _form = "a MessagePack map with strings as keys"
 
     def __init__(self) -> None:

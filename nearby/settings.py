@@ -11,6 +11,7 @@ import base64
 import binascii
 import dataclasses
 import math
+import re
 from collections.abc import Callable, Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
@@ -73,7 +74,7 @@ def load(kind: type[S], environ: Mapping[str, str]) -> S:
         try:
             values[spec.name] = spec.metadata["parse"](text)
         except (ValueError, binascii.Error) as error:
-            secret = spec.metadata["parse"] in (parse_secret, optional_credentials, parse_keys, database_url)
+            secret = spec.metadata["parse"] in _SECRET
             shown = redis_address.masked(text) if spec.metadata["parse"] in _MAY_HOLD_A_PASSWORD else text
             raise SettingsError(variable.name, "…" if secret else shown, variable.allowed) from error
     return kind(**values)
@@ -195,6 +196,21 @@ def nonempty(text: str) -> str:
     return text
 
 
+def gateway_urls(text: str) -> tuple[str, ...]:
+    """Parse one or more WebSocket URLs, separated by commas."""
+    found = tuple(url("ws", "wss")(word) for word in words(text))
+    if not found:
+        raise ValueError("no URL")
+    return found
+
+
+def handle_beginning(text: str) -> str:
+    """Take the beginning of a handle, which leaves room for a number."""
+    if not re.fullmatch(r"[a-z0-9_]{3,24}", text):
+        raise ValueError(text)
+    return text
+
+
 def replicas(text: str) -> dict[str, int]:
     """Parse ``DATACENTER=COUNT[,DATACENTER=COUNT…]``."""
     counts: dict[str, int] = {}
@@ -218,6 +234,11 @@ def parse_secret(text: str) -> Secret:
     if len(text) < 16:
         raise ValueError("too short")
     return Secret(text)
+
+
+def optional_secret(text: str) -> Secret | None:
+    """Take a secret of at least 16 characters; empty text is ``None``."""
+    return parse_secret(text) if text else None
 
 
 def optional_credentials(text: str) -> Secret | None:
@@ -253,6 +274,8 @@ def parse_keys(text: str) -> TokenKeys:
         raise ValueError("no key")
     return TokenKeys(keys)
 
+
+_SECRET = (parse_secret, optional_secret, optional_credentials, parse_keys, database_url)
 
 # ------------------------------------------------------------------------------------------ settings
 
@@ -368,6 +391,26 @@ def _admin_token() -> Any:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class LogSettings:
+    """What is logged, and how."""
+
+    level: str = setting(
+        "NEARBY_LOG_LEVEL",
+        one_of("debug", "info", "warning", "error"),
+        default="info",
+        allowed="debug, info, warning, error",
+        meaning="the least severe level that is logged",
+    )
+    format: str = setting(
+        "NEARBY_LOG_FORMAT",
+        one_of("text", "json"),
+        default="text",
+        allowed="text, json",
+        meaning="how a line of the log is written",
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class DiscoverySettings:
     """Where members and the pub/sub ring are announced. ``ring_file`` and ``ring_auth`` are ``None`` if not set."""
 
@@ -401,17 +444,31 @@ class DiscoverySettings:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class TracesSettings:
+    """Traces for OpenTelemetry; none where ``url`` is empty."""
+
+    url: str = setting(
+        "NEARBY_TRACES_URL",
+        optional(url("http", "https")),
+        default="",
+        allowed="http://HOST:PORT/v1/traces, or empty",
+        meaning="where traces are sent, by OTLP over HTTP; empty: nothing is traced",
+    )
+    part: float = setting(
+        "NEARBY_TRACES_PART",
+        number(0, 1),
+        default="0.001",
+        allowed="0 to 1",
+        meaning="the part of arrivals, reports and requests that is traced",
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class ProcessSettings:
     """What every process needs."""
 
     discovery: DiscoverySettings = group(DiscoverySettings)
-    log_level: str = setting(
-        "NEARBY_LOG_LEVEL",
-        one_of("debug", "info", "warning", "error"),
-        default="info",
-        allowed="debug, info, warning, error",
-        meaning="the least severe level that is logged",
-    )
+    log: LogSettings = group(LogSettings)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -645,14 +702,22 @@ class DrainSettings:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class GatewaySettings:
-    """``python -m ws_gateway``."""
+    """``python -m ws_gateway``. ``log_user_key`` is ``None`` if not set."""
 
     process: ProcessSettings = group(ProcessSettings)
+    traces: TracesSettings = group(TracesSettings)
     cache: CacheSettings = group(CacheSettings)
     stream: StreamSettings = group(StreamSettings)
     limits: LimitSettings = group(LimitSettings)
     admission: AdmissionSettings = group(AdmissionSettings)
     drain: DrainSettings = group(DrainSettings)
+    log_user_key: Secret | None = setting(
+        "NEARBY_LOG_USER_KEY",
+        optional_secret,
+        default="",
+        allowed="16 characters or more, or empty",
+        meaning="the key of the hash that stands for a user in logs; empty: one of each process's own",
+    )
     gateway_id: str = setting(
         "NEARBY_GATEWAY_ID",
         nonempty,
@@ -828,6 +893,7 @@ class ApiSettings:
     """``python -m api``."""
 
     process: ProcessSettings = group(ProcessSettings)
+    traces: TracesSettings = group(TracesSettings)
     cache: CacheSettings = group(CacheSettings)
     stream: StreamSettings = group(StreamSettings)
     history: HistorySettings = group(HistorySettings)
@@ -967,3 +1033,48 @@ class RingKeeperSettings:
         meaning="how long the subscriptions at the shards of before stay once every member has switched, seconds",
     )
     admin_token: Secret = _admin_token()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ProberSettings:
+    """``python -m prober``."""
+
+    api_url: str = setting(
+        "NEARBY_API_URL", url("http", "https"), allowed="http://… or https://…", meaning="the public API"
+    )
+    gateways: tuple[str, ...] = setting(
+        "NEARBY_PROBER_GATEWAYS",
+        gateway_urls,
+        allowed="ws://… or wss://… URLs separated by commas",
+        meaning="the gateways to probe; each address behind the name in a ws:// URL is one",
+    )
+    max_gateways: int = setting(
+        "NEARBY_PROBER_MAX_GATEWAYS",
+        integer(1, 40),
+        default="10",
+        allowed="1 to 40",
+        meaning="gateways probed at a time, chosen at random where there are more",
+    )
+    interval_s: float = setting(
+        "NEARBY_PROBER_INTERVAL_S",
+        number(0.5, 60),
+        default="5",
+        allowed="0.5 to 60",
+        meaning="how often each synthetic friend reports, seconds",
+    )
+    handle_prefix: str = setting(
+        "NEARBY_PROBER_HANDLE",
+        handle_beginning,
+        default="nearby_prober",
+        allowed="3 to 24 of a-z, 0-9 and _",
+        meaning="what the handles of the synthetic friends begin with; another for each prober",
+    )
+    password: Secret = setting(
+        "NEARBY_PROBER_PASSWORD",
+        parse_secret,
+        allowed="16 characters or more",
+        meaning="the password of the synthetic friends",
+    )
+    log: LogSettings = group(LogSettings)
+    host: str = _host()
+    admin_port: int = _admin_port()

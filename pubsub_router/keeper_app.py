@@ -9,11 +9,13 @@ import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 
-from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR, CollectorRegistry
+from prometheus_client import CollectorRegistry
 
 from discovery.connect import open_discovery
 from http_port.admin import admin_app, bearer_matches
-from http_port.process import configure_logging, stop_signals
+from http_port.logs import configure_logging
+from http_port.metrics import process_registry
+from http_port.process import stop_signals
 from http_port.serve import serve
 from nearby.ports import Member, MemberState, Registration, Role
 from nearby.settings import RingKeeperSettings, load
@@ -34,7 +36,7 @@ async def main(environ: Mapping[str, str]) -> None:
         StoreUnavailable: discovery cannot be opened.
     """
     settings = load(RingKeeperSettings, environ)
-    configure_logging(settings.process.log_level)
+    configure_logging(settings.process.log)
     async with stop_signals() as stop, AsyncExitStack() as parts:
         discovery = await parts.enter_async_context(open_discovery(settings.process.discovery))
         probes = await parts.enter_async_context(
@@ -79,10 +81,8 @@ class _Announcement:
 
 
 def _registry(keeper: RingKeeper) -> CollectorRegistry:
-    registry = CollectorRegistry()
+    registry = process_registry()
     registry.register(KeeperCollector(keeper))
-    for collector in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
-        registry.register(collector)
     return registry
 
 

@@ -24,6 +24,7 @@ OUR_PACKAGES = [
     "location_history",
     "nearby",
     "nearby_client",
+    "prober",
     "pubsub_router",
     "rate_limits",
     "redis_topology",

@@ -6,20 +6,22 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-
-from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR, CollectorRegistry
+from typing import TYPE_CHECKING
 
 from discovery.announce import Announcement
 from discovery.connect import open_discovery
 from http_port.admin import admin_app
+from http_port.collector import spared_collector
 from http_port.explain import explain_route
-from http_port.process import configure_logging, stop_signals
+from http_port.logs import configure_logging
+from http_port.metrics import process_registry
+from http_port.process import stop_signals
 from http_port.serve import listen, serve
 from location_cache.redis import open_cache
 from location_history.stream import open_stream
-from nearby.ports import Discovery, Member, MemberState, Role
+from nearby.ports import Member, MemberState, Role
 from nearby.settings import DrainSettings, GatewaySettings, load
 from pubsub_router.router import Router
 from ws_gateway import descriptors, upkeep
@@ -33,6 +35,9 @@ from ws_gateway.gateway import Gateway
 from ws_gateway.metrics import GatewayCollector
 from ws_gateway.server import PATH, Door, accept_clients, upgrade
 
+if TYPE_CHECKING:
+    from ws_gateway.tracing import GatewayTracing
+
 log = logging.getLogger(__name__)
 
 
@@ -44,15 +49,18 @@ def now_ms() -> int:
 async def main(environ: Mapping[str, str]) -> None:
     """Run a gateway until it is drained, which SIGINT and SIGTERM ask for; a second signal ends it at once."""
     settings = load(GatewaySettings, environ)
-    configure_logging(settings.process.log_level)
+    configure_logging(settings.process.log)
     async with stop_signals() as stop, asyncio.TaskGroup() as tasks, AsyncExitStack() as stack:
-        gateway = Gateway(settings, now_ms, tasks)
+        tracing, carried = await _open_tracing(settings, stack)
+        gateway = Gateway(settings, now_ms, tasks, tracing)
         discovery = await stack.enter_async_context(open_discovery(settings.process.discovery))
         cache = await stack.enter_async_context(open_cache(settings.cache.url, settings.cache.ttl_s))
         stream = await stack.enter_async_context(
             open_stream(settings.stream.url, settings.stream.max_entries, settings.stream.streams_count)
         )
-        directory = await stack.enter_async_context(open_directory(settings.api_internal_url, settings.service_token))
+        directory = await stack.enter_async_context(
+            open_directory(settings.api_internal_url, settings.service_token, carried)
+        )
         router = await stack.enter_async_context(
             Router(gateway, member=settings.gateway_id, probe_interval_s=settings.probe_interval_s)
         )
@@ -63,7 +71,8 @@ async def main(environ: Mapping[str, str]) -> None:
         await look(gateway.cache_clock, cache)
         url, server = await stack.enter_async_context(_listening(gateway))
         drain = Drain(gateway, server.close, now_ms)
-        admin_url = await stack.enter_async_context(_admin(gateway, router, discovery, lag, drain))
+        collector = GatewayCollector(gateway, router, discovery, stream, lag)
+        admin_url = await stack.enter_async_context(_admin(gateway, router, collector, drain))
 
         def member() -> Member:
             return Member(
@@ -97,11 +106,26 @@ async def main(environ: Mapping[str, str]) -> None:
             _drain_on_signals(stop, drain, settings.drain),
         )
         running += [tasks.create_task(each) for each in work]
-        stack.enter_context(upkeep.spared_collector())
+        stack.enter_context(spared_collector())
         log.info("%s serves %s", settings.gateway_id, url)
         await drain.over.wait()
         for task in running:
             task.cancel()
+
+
+async def _open_tracing(
+    settings: GatewaySettings, stack: AsyncExitStack
+) -> tuple[GatewayTracing | None, Callable[[], dict[str, str]] | None]:
+    """Return the tracing and the headers that go along with requests; neither where traces are off."""
+    traces = settings.traces
+    if not traces.url:
+        return None, None
+    # Imported only where they are used, for the memory they take.
+    from http_port.tracing import carried, open_tracing
+    from ws_gateway.tracing import GatewayTracing
+
+    opened = open_tracing(traces, "nearby-gateway", settings.gateway_id, settings.service_token)
+    return GatewayTracing(await stack.enter_async_context(opened)), carried
 
 
 @asynccontextmanager
@@ -121,14 +145,10 @@ async def _listening(gateway: Gateway) -> AsyncIterator[tuple[str, asyncio.Serve
 
 
 @asynccontextmanager
-async def _admin(
-    gateway: Gateway, router: Router, discovery: Discovery, lag: upkeep.LoopLag, drain: Drain
-) -> AsyncIterator[str]:
+async def _admin(gateway: Gateway, router: Router, collector: GatewayCollector, drain: Drain) -> AsyncIterator[str]:
     settings = gateway.settings
-    registry = CollectorRegistry()
-    registry.register(GatewayCollector(gateway, router, discovery, lag))
-    for collector in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
-        registry.register(collector)
+    registry = process_registry()
+    registry.register(collector)
     explaining = explain_route(Explainer(gateway, router).explain, settings.admin_token)
     app = admin_app(registry, gateway.not_ready, [drain_route(drain, settings.drain, settings.admin_token), explaining])
     async with serve(app, settings.host, settings.admin_port) as url:

@@ -67,6 +67,7 @@ class Connection(WSListener):
         "_fragment_count",
         "_fragments",
         "_gateway",
+        "_kind",
         "_transport",
         "arrival",
         "blocked_at_ms",
@@ -105,6 +106,7 @@ class Connection(WSListener):
         self.has_reported = False
         self.closed_with: CloseCode | None = None
         self._gateway = gateway
+        self._kind = _FRAMES[codec.binary]
         self._transport: WSTransport | None = None
         self._fragments: bytearray | None = None
         self._fragment_count = 0
@@ -134,7 +136,7 @@ class Connection(WSListener):
             return
         elif frame.rsv1 or frame.rsv2 or frame.rsv3:
             self._gateway.fail(self, CloseCode.PROTOCOL_ERROR, "reserved bits are set")
-        elif kind == _FRAMES[self.codec.binary] and frame.fin and self._fragments is None:
+        elif kind == self._kind and frame.fin and self._fragments is None:
             self._gateway.received(self, frame.get_payload_as_bytes())
         elif kind == WSMsgType.PING:
             self._gateway.pinged(self, frame.get_payload_as_bytes())
@@ -168,7 +170,7 @@ class Connection(WSListener):
 
     def _on_fragment(self, frame: WSFrame) -> None:
         """Put a fragmented message together (RFC 6455 §5.4)."""
-        starts = frame.msg_type == _FRAMES[self.codec.binary]
+        starts = frame.msg_type == self._kind
         if starts is (self._fragments is not None):
             self._gateway.fail(self, CloseCode.PROTOCOL_ERROR, "fragments out of order")
             return
@@ -201,14 +203,14 @@ class Connection(WSListener):
         transport = self._transport
         if transport is None:
             return
+        size = len(frame)
         if not self.writable and transport.underlying_transport.get_write_buffer_size() > MAX_BACKLOG_BYTES:
             self._gateway.fail(self, CloseCode.TOO_SLOW, "too slow")
-        elif len(frame) <= SMALL_BYTES:
-            transport.send(_FRAMES[self.codec.binary], frame)
+        elif size <= SMALL_BYTES:
+            transport.send(self._kind, frame)
         else:
-            kind = _FRAMES[self.codec.binary]
-            transport.send_reuse_external_bytearray(kind, bytearray(HEADER_ROOM + frame), len(HEADER_ROOM))
-        self.unproven_bytes += len(frame)
+            transport.send_reuse_external_bytearray(self._kind, bytearray(HEADER_ROOM + frame), len(HEADER_ROOM))
+        self.unproven_bytes += size
 
     def ping(self) -> None:
         """Send a WebSocket ping."""

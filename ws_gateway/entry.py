@@ -125,5 +125,5 @@ class Entry:
         if record.heading_deg is not None:
             fields["heading_deg"] = record.heading_deg
         fields["distance_m"] = 0
-        fragment = self.fragments[codec.place] = codec.encode(fields)[codec.up_to_distance]
+        fragment = self.fragments[codec.place] = codec.encode(fields)[: -codec.zero_bytes]
         return fragment

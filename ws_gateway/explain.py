@@ -80,9 +80,7 @@ class Explainer:
     def _watching(self, connection: Connection, friend_id: UserId, now_ms: int) -> Watching:
         viewer = connection.viewer
         assert viewer is not None
-        known = Watching(
-            connection.connection_id, connection.arrival is None, viewer.vector is not None, viewer.radius_m
-        )
+        known = Watching(connection.connection_id, connection.arrival is None, viewer.located, viewer.radius_m)
         entry = viewer.friends.get(friend_id)
         if entry is None:
             return known
@@ -106,6 +104,6 @@ class Explainer:
 
 
 def _distance_m(viewer: Viewer, entry: Entry) -> int | None:
-    if viewer.vector is None:
+    if not viewer.located:
         return None
     return shown_distance_m(metres_of(squared_chord(viewer.vector, entry.vector)), exact=entry.tier is Tier.EXACT)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 
 import httpx
@@ -41,8 +41,10 @@ _changes_decoder = msgspec.json.Decoder(_Changes)
 class ApiFriendDirectory:
     """Implements :class:`nearby.ports.FriendDirectory`; built by :func:`open_directory`."""
 
-    def __init__(self, http: httpx.AsyncClient) -> None:
+    def __init__(self, http: httpx.AsyncClient, carried: Callable[[], dict[str, str]] | None = None) -> None:
         self._http = http
+        self._carried = carried
+        self._headers: dict[str, str] = {}
         self._waiting: dict[UserId, asyncio.Future[FriendList | None]] = {}
         self._wake = asyncio.Event()
         self._free = asyncio.Semaphore(MAX_REQUESTS_AT_ONCE)
@@ -53,6 +55,8 @@ class ApiFriendDirectory:
         if future is None:
             future = self._waiting[user_id] = asyncio.get_running_loop().create_future()
             self._wake.set()
+            if self._carried is not None and not self._headers:
+                self._headers = self._carried()  # of all who share a request one can be traced
         return await asyncio.shield(future)
 
     async def changes_after(self, sequence: int) -> list[Change]:
@@ -85,11 +89,12 @@ class ApiFriendDirectory:
                     del self._waiting[user_id]
                 if not self._waiting:
                     self._wake.clear()
-                tasks.create_task(self._fetch(batch))
+                headers, self._headers = self._headers, {}
+                tasks.create_task(self._fetch(batch, headers))
 
-    async def _fetch(self, batch: dict[UserId, asyncio.Future[FriendList | None]]) -> None:
+    async def _fetch(self, batch: dict[UserId, asyncio.Future[FriendList | None]], headers: dict[str, str]) -> None:
         try:
-            lists = await self._lists(list(batch))
+            lists = await self._lists(list(batch), headers)
         except StoreUnavailable as error:
             for future in batch.values():
                 future.set_exception(StoreUnavailable(error.store, error.detail))
@@ -100,8 +105,9 @@ class ApiFriendDirectory:
         finally:
             self._free.release()
 
-    async def _lists(self, user_ids: list[UserId]) -> list[FriendList | None]:
-        answer = await self._call("POST", "/internal/v1/friend-lists", msgspec.json.encode({"user_ids": user_ids}))
+    async def _lists(self, user_ids: list[UserId], headers: dict[str, str]) -> list[FriendList | None]:
+        body = msgspec.json.encode({"user_ids": user_ids})
+        answer = await self._call("POST", "/internal/v1/friend-lists", body, headers)
         with _understood():
             lists = _lists_decoder.decode(answer).lists
         if len(lists) != len(user_ids):
@@ -113,9 +119,11 @@ class ApiFriendDirectory:
         with _understood():
             return _changes_decoder.decode(answer)
 
-    async def _call(self, method: str, url: str, content: bytes | None = None) -> bytes:
+    async def _call(
+        self, method: str, url: str, content: bytes | None = None, headers: dict[str, str] | None = None
+    ) -> bytes:
         try:
-            response = await self._http.request(method, url, content=content)
+            response = await self._http.request(method, url, content=content, headers=headers)
         except httpx.HTTPError as error:
             raise StoreUnavailable("social_graph", str(error) or type(error).__name__) from error
         if response.status_code != 200:
@@ -132,14 +140,19 @@ def _understood() -> Iterator[None]:
 
 
 @asynccontextmanager
-async def open_directory(api_internal_url: str, service_token: Secret) -> AsyncIterator[ApiFriendDirectory]:
-    """Yield a directory that asks the API at ``api_internal_url``, showing it ``service_token``."""
+async def open_directory(
+    api_internal_url: str, service_token: Secret, carried: Callable[[], dict[str, str]] | None = None
+) -> AsyncIterator[ApiFriendDirectory]:
+    """Yield a directory that asks the API at ``api_internal_url``, showing it ``service_token``.
+
+    ``carried`` returns the headers by which whoever asks for a friend list is traced.
+    """
     headers = {"Authorization": f"Bearer {service_token.value}", "Content-Type": "application/json"}
     limits = httpx.Limits(max_connections=MAX_REQUESTS_AT_ONCE + 1)
     async with httpx.AsyncClient(
         base_url=api_internal_url, headers=headers, timeout=TIMEOUT_S, limits=limits, trust_env=False
     ) as http:
-        directory = ApiFriendDirectory(http)
+        directory = ApiFriendDirectory(http, carried)
         async with asyncio.TaskGroup() as tasks:
             carrying = tasks.create_task(directory.run(), name="friend directory")
             try:

@@ -7,11 +7,14 @@ import logging
 import random
 import secrets
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from typing import TYPE_CHECKING
 
 import msgspec
 
+from http_port.logs import UserHash
 from nearby import changes
 from nearby.changes import Change, FriendshipChanged, HistoryRetentionChanged, SharingChanged, TokensRevoked, Unreadable
 from nearby.channels import control_channel, is_location, location_channel
@@ -27,6 +30,7 @@ from nearby.sharing import Tier
 from nearby.tokens import AccessToken
 from ws_gateway import descriptors
 from ws_gateway.admission import Admission, Refusal
+from ws_gateway.arrivals import ArrivalEnd, Arrivals
 from ws_gateway.batches import BatchQueue
 from ws_gateway.cache_clock import CacheClock
 from ws_gateway.connection import Connection
@@ -54,6 +58,9 @@ from ws_gateway.sightings import Sightings
 from ws_gateway.tiers import TierChanges, edge_of
 from ws_gateway.viewer import Viewer
 
+if TYPE_CHECKING:
+    from ws_gateway.tracing import GatewayTracing
+
 log = logging.getLogger(__name__)
 
 MAX_EARLY = 100
@@ -68,17 +75,23 @@ HEARTBEAT_INTERVALS = 0.9
 """How often an approximate location is published within a cell, in report intervals: better early than every second."""
 AGE_SPREAD = 0.25
 """Connections that began together end apart: at their maximum age, ± this part of it."""
-FAN_OUT_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+FAN_OUT_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 
 class Gateway:
     """All connections of one process. Implements :class:`nearby.ports.PubSubListener`.
 
     ``tasks`` runs what waits for servers; ``clock`` gives Unix milliseconds. :meth:`connect_to` must be called with
-    the router before the first client comes, since each needs the other.
+    the router before the first client comes, since each needs the other. ``tracing`` is there only where traces are on.
     """
 
-    def __init__(self, settings: GatewaySettings, clock: Clock, tasks: asyncio.TaskGroup) -> None:
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        clock: Clock,
+        tasks: asyncio.TaskGroup,
+        tracing: GatewayTracing | None = None,
+    ) -> None:
         loop = asyncio.get_running_loop()
         self.settings = settings
         self.hub = Hub(settings.cache.ttl_s * 1000, clock)
@@ -93,7 +106,13 @@ class Gateway:
         self.fan_out_s = Histogram(FAN_OUT_BOUNDS_S)
         self.refused_counts: Counter[tuple[int, str]] = Counter()
         self.closed_counts: Counter[tuple[int, str]] = Counter()
+        self.accepted_count = 0
+        self.arrivals = Arrivals()
+        self._tracing = tracing
+        self._user_hash = UserHash(settings.log_user_key)
         self.report_count = 0
+        self.acknowledged_count = 0
+        self.unavailable_count = 0
         self.outdone_count = 0
         self.draining = False
         self.unreadable_count = 0
@@ -127,16 +146,24 @@ class Gateway:
         self._tier_changes = TierChanges(self.hub, pubsub, self.refresher, self.outbox.flush, self._clock, self._tasks)
         self.hub.channels = self._tier_changes
 
+    def _who(self, connection: Connection) -> dict[str, str]:
+        """Return what a line of the log says about a connection."""
+        user = {} if connection.viewer is None else {"user": self._user_hash(connection.viewer.user_id)}
+        return {"connection_id": connection.connection_id, **user}
+
     def _viewers(self) -> list[Viewer]:
         return [connection.viewer for connection in self.connections if connection.viewer is not None]
 
     @property
+    def connection_limit(self) -> int:
+        """How many connections there may be."""
+        limit = max(1, descriptors.limit() - descriptors.KEPT)
+        return min(limit, self.settings.limits.max_connections or limit)
+
+    @property
     def full(self) -> bool:
         """Whether the connection cap is reached."""
-        limit = max(1, descriptors.limit() - descriptors.KEPT)
-        if self.settings.limits.max_connections:
-            limit = min(limit, self.settings.limits.max_connections)
-        return len(self.connections) >= limit
+        return len(self.connections) >= self.connection_limit
 
     def not_ready(self) -> str | None:
         """Say why no new client should come here, ``None`` if one may."""
@@ -160,6 +187,7 @@ class Gateway:
 
     def opened(self, connection: Connection) -> None:
         """The socket of ``connection`` is open."""
+        self.accepted_count += 1
         self.connections.add(connection)
         self.emptied.clear()
         if connection.upgrade_token is not None:
@@ -201,6 +229,8 @@ class Gateway:
         self._unshown.discard(connection)
         if not self.connections:
             self.emptied.set()
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug("closed with %d by the %s", code, initiator, extra=self._who(connection))
         viewer = connection.viewer
         if viewer is None:
             return
@@ -265,41 +295,59 @@ class Gateway:
                 expires_at_ms=token.expires_at_ms,
             ),
         )
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug("arrives", extra=self._who(connection))
         self._tasks.create_task(self._arrive(connection, viewer, token))
 
     async def _arrive(self, connection: Connection, viewer: Viewer, token: AccessToken) -> None:
         """Load the friends of a new client and show them (design §4)."""
+        began_s = self._now_s()
         try:
-            await self._load(connection, viewer, token)
+            with self._step("connect"):
+                end = await self._load(connection, viewer, token)
         except StoreUnavailable as error:
-            log.warning("arrival: %s", error)
+            end = ArrivalEnd.UNAVAILABLE
+            log.warning("arrival: %s", error, extra=self._who(connection))
             self.fail(connection, CloseCode.TRY_AGAIN_LATER, "try again later")
         except Exception:
-            log.exception("arrival of %s failed", connection.connection_id)
+            end = ArrivalEnd.FAILED
+            log.exception("arrival failed", extra=self._who(connection))
             self.fail(connection, CloseCode.SERVER_ERROR, "server error")
+        if end is ArrivalEnd.LEFT and connection.closed_with is CloseCode.TRY_AGAIN_LATER:
+            end = ArrivalEnd.UNAVAILABLE
+        self.arrivals.ended(end, self._now_s() - began_s)
 
-    async def _load(self, connection: Connection, viewer: Viewer, token: AccessToken) -> None:
+    async def _load(self, connection: Connection, viewer: Viewer, token: AccessToken) -> ArrivalEnd:
         if not connection.is_open():
-            return
+            return ArrivalEnd.LEFT
         # Listen for changes before reading the list, so that none falls between.
         connection.listening = True
         own = [control_channel(viewer.user_id), location_channel(viewer.user_id)]
-        self._pubsub.subscribe(own)
-        await self._pubsub.confirmed(own)
-        await self.feed.begin()
-        friends = await self._directory.friend_list(viewer.user_id)
+        with self._step("subscribe to oneself"):
+            self._pubsub.subscribe(own)
+            await self._pubsub.confirmed(own)
+        with self._step("read the friend list"):
+            await self.feed.begin()
+            friends = await self._directory.friend_list(viewer.user_id)
         if not connection.is_open():
-            return
+            return ArrivalEnd.LEFT
         if friends is None or token.issued_at_ms < friends.tokens_valid_from_ms:
             self.fail(connection, CloseCode.NOT_ALLOWED, "no longer allowed")
-            return
+            return ArrivalEnd.NOT_ALLOWED
         channels = self.hub.attach(viewer, friends)
         self._tier_changes.arm()
-        self._pubsub.subscribe(channels)
-        await self._pubsub.confirmed(channels)
-        last = await self.refresher.arrive(viewer)
-        if connection.is_open():
-            self._begin(connection, viewer, last)
+        with self._step("subscribe to friends"):
+            self._pubsub.subscribe(channels)
+            await self._pubsub.confirmed(channels)
+        with self._step("read the cache"):
+            last = await self.refresher.arrive(viewer)
+        if not connection.is_open():
+            return ArrivalEnd.LEFT
+        self._begin(connection, viewer, last)
+        return ArrivalEnd.SERVED
+
+    def _step(self, name: str) -> AbstractContextManager[object]:
+        return nullcontext() if self._tracing is None else self._tracing.step(name)
 
     def _begin(self, connection: Connection, viewer: Viewer, last: CachedLocation | None) -> None:
         """The friends are loaded: see to what came in meanwhile, then show the map."""
@@ -310,7 +358,7 @@ class Gateway:
         if last is not None:
             viewer.version = max(viewer.version, last.record.version)
             connection.session.last_known(last.record.location)
-            if viewer.vector is None:  # another device of theirs may have reported meanwhile
+            if not viewer.located:  # another device of theirs may have reported meanwhile
                 self.hub.move(viewer, last.record.lat_deg, last.record.lon_deg)
         self._show(connection)
         for report in arrival.reports:
@@ -319,7 +367,7 @@ class Gateway:
     def _show(self, connection: Connection) -> None:
         """Send a snapshot, once friends and the client's own location are known."""
         viewer = connection.viewer
-        if viewer is None or viewer.vector is None or connection.arrival is not None:
+        if viewer is None or not viewer.located or connection.arrival is not None:
             return
         if not self.outbox.may_send():
             self._unshown.add(connection)
@@ -336,7 +384,10 @@ class Gateway:
         arrival = connection.arrival
         if arrival is None:
             self.report_count += 1
-            done = partial(self._reported, connection, report)
+            done: Callable[[Outcome], None] = partial(self._reported, connection, report)
+            if self._tracing is not None:
+                channel = location_channel(connection.viewer.user_id)
+                done = self._tracing.report(channel, report.location.recorded_at_ms, done)
             live = not report.flagged and self._wins(connection, connection.viewer, report)
             self.pipeline.submit(PendingReport(connection.viewer, report.location, report.flagged, live, done))
         elif len(arrival.reports) < MAX_EARLY:
@@ -356,8 +407,10 @@ class Gateway:
     def _reported(self, connection: Connection, report: Report, outcome: Outcome) -> None:
         location = report.location
         if outcome.stored:
+            self.acknowledged_count += 1
             _send(connection, Ack(report.seq, location.recorded_at_ms, outcome.shown))
         else:
+            self.unavailable_count += 1
             _send(connection, Error("unavailable", "not stored; send again", report.seq))
         if outcome.shown and connection.viewer is not None:
             devices = self.devices.get(location_channel(connection.viewer.user_id))
@@ -401,6 +454,8 @@ class Gateway:
     def _on_location(self, channel: bytes, record: LocationRecord) -> None:
         if not self._first_version:
             self._first_version = record.version
+        if self._tracing is not None:
+            self._tracing.heard(channel, record.recorded_at_ms)
         if self.outbox.held and self._now_s() - self._stalled_at_s < DRAINED_AFTER_S:
             # It may have lain in a buffer for as long as we stood still; the cache knows how long it lives.
             self.hub.observe(channel, record, self._clock(), 0)
@@ -418,6 +473,8 @@ class Gateway:
     def on_burst_end(self) -> None:
         """Send what the messages of one read changed; see the port."""
         self.outbox.flush()
+        if self._tracing is not None:
+            self._tracing.flushed()
         if self._first_version and not len(self.outbox):
             # One observation a burst, of the record that has waited for longest; the version is the cache's time in µs.
             self.fan_out_s.observe(max(0.0, (self.cache_clock() * 1000 - self._first_version) / 1e6))

@@ -325,8 +325,12 @@ class Hub:
             self.mark_viewers(entry)
 
     def move(self, viewer: Viewer, lat_deg: float, lon_deg: float) -> None:
-        """Note that ``viewer`` is now at this place: the distance to every friend has changed."""
-        viewer.vector = unit_vector(lat_deg, lon_deg)
+        """Note that ``viewer`` is now at this place: unless they were before, every distance has changed."""
+        vector = unit_vector(lat_deg, lon_deg)
+        if viewer.located and vector == viewer.vector:
+            return
+        viewer.vector = vector
+        viewer.located = True
         if viewer.live:
             known = [entry for entry in viewer.friends.values() if entry.record is not None]
             viewer.pending.update(dict.fromkeys(known))

@@ -132,10 +132,10 @@ class Outbox:
             return
         fx, fy, fz = entry.vector
         begun: list[bytes | None] = [None] * len(CODECS)
+        hub = self._hub
         count = 0
-        for viewer, shown in list(entry.viewers.items()):
+        for viewer, shown in entry.viewers.items():
             if shown and not viewer.queued and viewer.client.writable:
-                assert viewer.vector is not None
                 x, y, z = viewer.vector
                 x -= fx
                 y -= fy
@@ -150,8 +150,8 @@ class Outbox:
                     viewer.client.send_frame(begin + codec.ends_of_one[distance_m])
                     count += 1
                     continue
-            self._hub.mark(entry, viewer)
-        self._hub.marked_count += count
+            hub.mark(entry, viewer)
+        hub.marked_count += count
         self.compared_count += count
         self.delivered_count += count
         self.frame_count += count

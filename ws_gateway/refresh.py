@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterable, Sequence
 from nearby.errors import StoreUnavailable
 from nearby.ports import CachedLocation, Clock, LocationCache
 from ws_gateway.entry import Entry
+from ws_gateway.freshness import Freshness, stale_after_ms
 from ws_gateway.hub import Hub
+from ws_gateway.shared_reads import SharedReads
 from ws_gateway.viewer import Viewer
 
 log = logging.getLogger(__name__)
@@ -30,8 +32,10 @@ class Refresher:
     def __init__(self, hub: Hub, cache: LocationCache, clock: Clock, refreshed: Callable[[], None]) -> None:
         self.failures_count = 0
         self.reread_count = 0
+        self.freshness = Freshness()
         self._hub = hub
         self._cache = cache
+        self._arrivals = SharedReads(cache)
         self._clock = clock
         self._refreshed = refreshed
         self._log_again_at_s = 0.0
@@ -59,15 +63,14 @@ class Refresher:
         leaves them unknown, which is not the same as gone; they are read again until it does.
         """
         unknown = [entry for entry in viewer.friends.values() if not entry.fresh]
-        users = [viewer.user_id, *(entry.user_id for entry in unknown)]
         try:
-            own, *found = await self._cache.read_many(users)
+            found = await self._arrivals.read([viewer.user_id, *(entry.user_id for entry in unknown)])
         except StoreUnavailable as error:
             self._failed("an arrival", error)
             self.later(entry.channel for entry in unknown)
             return None
-        self._take(unknown, found)
-        return own
+        self._take(unknown, [found[entry.user_id] for entry in unknown])
+        return found[viewer.user_id]
 
     def later(self, channels: Iterable[bytes]) -> None:
         """Read these channels' users again as soon as the cache answers."""
@@ -92,10 +95,13 @@ class Refresher:
             turns = max(1, round(round_s / PATROL_TURN_S))
             size = -(-len(entries) // turns)
             for turn in range(turns):
-                overdue_ms = self._clock() - round(1.5 * interval_s * 1000)
+                now_ms = self._clock()
+                overdue_ms = now_ms - round(1.5 * interval_s * 1000)
+                part = entries[turn * size : (turn + 1) * size]
+                self.freshness.sample(part, now_ms, stale_after_ms(interval_s))
                 self.later(
                     entry.channel
-                    for entry in entries[turn * size : (turn + 1) * size]
+                    for entry in part
                     if (entry.record is not None and entry.heard_ms < overdue_ms) or not reachable(entry.channel)
                 )
                 await asyncio.sleep(round_s / turns)

@@ -1,39 +1,12 @@
-"""What keeps a gateway's event loop free: sweeping a little at a time, measuring, sparing the garbage collector."""
+"""What keeps a gateway's event loop free: sweeping a little at a time, and measuring."""
 
 from __future__ import annotations
 
 import asyncio
-import gc
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 
 from ws_gateway.gateway import Gateway
 
 SWEEP_S = 1.0
-_OLDEST = 2
-"""The generation whose collection looks at every object that is not frozen."""
-
-
-@contextmanager
-def spared_collector() -> Iterator[None]:
-    """Let the garbage collector look at each object only until it has survived a full collection.
-
-    Otherwise each full collection walks all that ten thousand connections hold, and nothing else runs for a tenth of
-    a second. What lives long is freed by its reference count: a connection that has closed leaves no cycle.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.callbacks.append(_freeze_survivors)
-    try:
-        yield
-    finally:
-        gc.callbacks.remove(_freeze_survivors)
-        gc.unfreeze()
-
-
-def _freeze_survivors(phase: str, info: Mapping[str, int]) -> None:
-    if phase == "stop" and info["generation"] == _OLDEST:
-        gc.freeze()
 
 
 class LoopLag:

@@ -47,7 +47,8 @@ NOBODY = _Nobody()
 class Viewer:
     """One connected client looking at its map.
 
-    ``live`` begins with its first snapshot; until then nothing is marked. ``pending`` holds the marked entries.
+    ``vector`` is where they are, once they are ``located``. ``live`` begins with their first snapshot; until then
+    nothing is marked. ``pending`` holds the marked entries.
     ``friends`` has each friend's entry at the tier at which this viewer may see them now; ``plans`` how that tier
     changes, for those friends who said something special. ``audience`` is who may see the viewer's own user.
     ``saw`` has the friends who were shown and are not any more, until somebody has noted them.
@@ -66,6 +67,7 @@ class Viewer:
         "leave_squared",
         "list_sequence",
         "live",
+        "located",
         "pending",
         "plans",
         "queued",
@@ -82,7 +84,8 @@ class Viewer:
         self.client = client
         self.codec = codec
         self.friends: dict[UserId, Entry] = {}
-        self.vector: Vector | None = None
+        self.located = False
+        self.vector: Vector = (0.0, 0.0, 0.0)
         self.live = False
         self.queued = False
         self.pending: dict[Entry, None] = {}
@@ -105,7 +108,7 @@ class Viewer:
 
     def changes(self, entries: Iterable[Entry]) -> Changes:
         """Return how the map must change for ``entries``, and take it as changed."""
-        assert self.vector is not None
+        assert self.located
         x, y, z = self.vector
         codec = self.codec
         place, ends = codec.place, codec.ends

@@ -26,7 +26,7 @@ def c_program(source: Path) -> Path:
     def compile_into(folder: Path) -> None:
         _run("gcc", *C_FLAGS, "-o", str(folder / source.stem), str(source))
 
-    return _built(source.stem, [source, *source.parent.glob("*.h")], compile_into) / source.stem
+    return built(source.stem, [source, *source.parent.glob("*.h")], compile_into) / source.stem
 
 
 def node_program() -> Path:
@@ -43,10 +43,10 @@ def node_program() -> Path:
             shutil.copy(source, folder)
         _run("npm", "ci", "--no-audit", "--no-fund", "--loglevel=error", "--prefix", str(folder))
 
-    return _built("socketio", sources, install_into) / "server.js"
+    return built("socketio", sources, install_into) / "server.js"
 
 
-def _built(name: str, sources: list[Path], build_into: Callable[[Path], None]) -> Path:
+def built(name: str, sources: list[Path], build_into: Callable[[Path], None]) -> Path:
     """Return the folder of this version of ``sources``, built by the first who asks; several may ask at once."""
     digest = hashlib.sha256(b"".join(source.read_bytes() for source in sorted(sources))).hexdigest()[:16]
     folder = BUILD / f"{name}-{digest}"

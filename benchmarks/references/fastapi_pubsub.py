@@ -2,13 +2,16 @@
 
 By default the lean form: one reader task for the process, which awaits ``send_text`` for one watcher after the other,
 so a client that does not read holds up everybody. ``--per-socket`` is the form that most tutorials show: a pub/sub
-connection to Redis, and a task that reads it, for each socket.
+connection to Redis, and a task that reads it, for each socket. A client may report a location, which is stored,
+appended to a stream and published, before it is acknowledged.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
+import time
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -18,7 +21,9 @@ from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 from redis.asyncio import Redis
 
 from benchmarks.references.options import Options, parse
+from benchmarks.targets import channel
 
+ACK = '{"type":"ack"}'
 SUBSCRIBED = '{"type":"subscribed"}'
 
 
@@ -64,7 +69,7 @@ def lean_app(redis: Redis, options: Options) -> FastAPI:
             watchers[name].add(websocket)
         try:
             await websocket.send_text(SUBSCRIBED)
-            await until_closed(websocket)
+            await take_reports(websocket, redis, user)
         finally:
             for name in channels:
                 watchers[name].discard(websocket)
@@ -91,17 +96,26 @@ def per_socket_app(redis: Redis, options: Options) -> FastAPI:
                             await websocket.send_text(SUBSCRIBED)
 
             relaying = tasks.create_task(relay())
-            await until_closed(websocket)
+            await take_reports(websocket, redis, user)
             relaying.cancel()
 
     return app
 
 
-async def until_closed(websocket: WebSocket) -> None:
-    """Read what the client says, which is nothing to us, until it leaves."""
+async def take_reports(websocket: WebSocket, redis: Redis, user: int) -> None:
+    """Store and publish each location that the client reports, and acknowledge it, until the client leaves."""
     try:
         while True:
-            await websocket.receive_text()
+            location = await websocket.receive_json()
+            now_ms = time.time_ns() // 1_000_000
+            fields = {"user_id": f"{user:036}", **location, "updated_at_ms": now_ms, "distance_m": 0}
+            entry = json.dumps(fields, separators=(",", ":"))
+            async with redis.pipeline(transaction=False) as commands:
+                commands.set(f"at:{user}", entry, ex=600)
+                commands.xadd("history", {"entry": entry}, maxlen=1_000_000)
+                commands.publish(channel(user), entry)
+                await commands.execute()
+            await websocket.send_text(ACK)
     except WebSocketDisconnect:
         return
 

@@ -33,14 +33,14 @@ class Area:
 
 
 class Walker:
-    """One person in an area, at time 0 somewhere in it."""
+    """One person in an area, at ``from_s`` seconds somewhere in it."""
 
-    def __init__(self, area: Area, rng: random.Random) -> None:
+    def __init__(self, area: Area, rng: random.Random, from_s: float = 0.0) -> None:
         self._area = area
         self._rng = rng
         self._from_m = self._somewhere()
         self._to_m = self._from_m
-        self._leaves_s = self._arrives_s = 0.0
+        self._leaves_s = self._arrives_s = from_s
 
     def at(self, now_s: float) -> tuple[float, float]:
         """Return latitude and longitude, degrees, at ``now_s`` seconds, which must not go back."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from api.eraser import Eraser
+from api.eraser import Attempt, Eraser
 from location_cache.redis import open_cache
 from location_history.consumer import open_consumer
 from location_history.stream import open_stream
@@ -143,10 +143,12 @@ async def test_a_store_that_is_away_delays_the_rest_and_another_process_finishes
         erasure, _ = await services.graph.erasures.delete_account(ann.user_id, None)
         unlucky = Eraser(services.graph, cache, stream, services.history, services.clock)
         assert not await unlucky.attempt(erasure)
+    assert unlucky.attempts == {Attempt.FAILED: 1}
     assert await history_of(stack, ann) == [NOW_MS]
     assert await tables_that_know(database_url, ann) == {"erasures"}
     stack.clock.advance(LEASE_S)
     assert await services.eraser.work() == 1
+    assert services.eraser.attempts == {Attempt.DONE: 1}
     assert await history_of(stack, ann) == []
     assert await tables_that_know(database_url, ann) == set()
 

@@ -17,6 +17,7 @@ from websockets.typing import Subprotocol
 from nearby.close_codes import CloseCode
 from nearby_client import NearbyApi
 from tests.support.eventually import eventually
+from tests.support.gauges import metrics
 from tests.support.people import befriend, sign_up
 from tests.support.postgresql import PostgresServer
 from tests.support.stack import ANY_PORTS, Stack, running_stack
@@ -81,6 +82,7 @@ async def test_F16_without_its_database_the_stack_goes_on_for_who_is_connected_a
             async with asyncio.timeout(30):
                 await newcomer.wait_closed()
             assert newcomer.close_code == CloseCode.TRY_AGAIN_LATER
+        assert (await metrics(stack.gateways[0]))['arrivals_total{end="unavailable"}'] == 1
         ben.client.report(*NORTH_200_M)
         await eventually(lambda: anna.map == {ben.user_id: 200}, within_s=30)
         server.start()

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from loadtest.__main__ import LOCUSTFILE
 from loadtest.seed import write_people
@@ -21,7 +20,7 @@ from loadtest.verdict import ACK, CONNECT, EXIT_MISSED, RECONNECT, SCREEN
 from tests.support.eventually import eventually
 from tests.support.gauges import metrics
 from tests.support.seeding import seed
-from tests.support.stack import Gateway, Stack, running_stack
+from tests.support.stack import Gateway, Stack
 
 # By themselves: they load the machine, and the processes of a load test meet at a port that Locust chooses.
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.serial]
@@ -31,12 +30,6 @@ PHONES = 19
 PEOPLE = ("--users", "20", "--spawn-rate", "20", "--friends", "6", "--interval", "1", "--slo-error-percent", "25")
 """On a busy machine some reports are answered with an error, which is not what these tests are about."""
 ENDS_WITHIN_S = 90
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
-    async with running_stack(tmp_path_factory.mktemp("stack")) as running:
-        yield running
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ PROCESSES: dict[str, type[Any]] = {
     "API": settings.ApiSettings,
     "history writer": settings.HistoryWriterSettings,
     "ring keeper": settings.RingKeeperSettings,
+    "prober": settings.ProberSettings,
     "migrations": settings.DatabaseSettings,
     "history migrations": settings.HistoryMigrationSettings,
 }

@@ -14,6 +14,7 @@ from nearby.settings import (
     GatewaySettings,
     HistoryWriterSettings,
     LimitSettings,
+    ProberSettings,
     Secret,
     load,
     variables,
@@ -32,8 +33,11 @@ ENVIRON = {
     "NEARBY_TOKEN_KEYS": f"new={KEY},old={KEY}",
     "NEARBY_SERVICE_TOKEN": SECRET,
     "NEARBY_ADMIN_TOKEN": SECRET,
+    "NEARBY_API_URL": "http://api:8080",
+    "NEARBY_PROBER_GATEWAYS": "ws://gateways:8081/v1/ws",
+    "NEARBY_PROBER_PASSWORD": SECRET,
 }
-KINDS: list[type[Any]] = [GatewaySettings, ApiSettings, HistoryWriterSettings]
+KINDS: list[type[Any]] = [GatewaySettings, ApiSettings, HistoryWriterSettings, ProberSettings]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -71,6 +75,9 @@ def test_the_defaults_are_those_of_the_protocol() -> None:
         ("NEARBY_DISCOVERY", "etcd://host", "file:///DIRECTORY or zk://"),
         ("NEARBY_ZOOKEEPER_SESSION_S", "0.5", "1 to 300"),
         ("NEARBY_LOG_LEVEL", "loud", "debug, info, warning, error"),
+        ("NEARBY_LOG_FORMAT", "xml", "text, json"),
+        ("NEARBY_TRACES_URL", "grpc://collector:4317", "http://HOST:PORT/v1/traces, or empty"),
+        ("NEARBY_TRACES_PART", "1.1", "0 to 1"),
         ("NEARBY_CACHE_URL", "http://cache", "redis://"),
         ("NEARBY_CACHE_URL", "redis://", "redis://"),
         ("NEARBY_CACHE_URL", "", "redis://"),
@@ -96,6 +103,20 @@ def test_a_wrong_value_is_named_with_its_variable_and_what_is_allowed(name: str,
     assert allowed in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("NEARBY_PROBER_GATEWAYS", ""),
+        ("NEARBY_PROBER_GATEWAYS", "ws://one:8081/v1/ws,http://two:8081/v1/ws"),
+        ("NEARBY_PROBER_HANDLE", "Prober"),
+        ("NEARBY_PROBER_HANDLE", "a" * 25),
+    ],
+)
+def test_a_prober_is_told_gateways_and_a_beginning_of_handles(name: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=f"^{name} is "):
+        load(ProberSettings, ENVIRON | {name: value})
+
+
 def test_the_password_of_an_address_is_in_no_repr_and_no_error() -> None:
     url = "redis+sentinel://user:hunter2@cache:26379/nearby?sentinel_password=hunter2"
     settings = load(GatewaySettings, ENVIRON | {"NEARBY_CACHE_URL": url})
@@ -116,6 +137,7 @@ def test_the_history_stream_stands_on_no_cluster() -> None:
     ("name", "value"),
     [
         ("NEARBY_ADMIN_TOKEN", "hunter2"),
+        ("NEARBY_LOG_USER_KEY", "hunter2"),
         ("NEARBY_ZOOKEEPER_RING_AUTH", "hunter2"),
         ("NEARBY_ZOOKEEPER_RING_AUTH", "hunter2:"),
         ("NEARBY_TOKEN_KEYS", "hunter2"),

@@ -16,6 +16,7 @@ from tests.conftest import ValkeyServers
 from tests.support.eventually import eventually
 from tests.support.valkey import ValkeyServer
 from tests.ws_gateway.test_hub import ANNA, BEN, CLEO, NOW_MS, SEOUL, TTL_MS, Screen, at, friends_of
+from ws_gateway.freshness import Age, stale_after_ms
 from ws_gateway.hub import Hub
 from ws_gateway.refresh import Refresher
 from ws_gateway.viewer import Viewer
@@ -140,3 +141,24 @@ async def test_F8_arrivals_while_the_cache_is_dead_do_not_storm_the_log(
         took_s = asyncio.get_running_loop().time() - began_s
     assert here.refresher.failures_count == 200
     assert len(caplog.records) <= 1 + took_s
+
+
+async def test_a_friend_unheard_of_counts_as_silent_while_the_cache_says_so_and_as_stale_while_it_does_not_answer(
+    valkey_servers: ValkeyServers,
+) -> None:
+    server = valkey_servers()
+    async with open_cache(server.url, TTL_MS / 1000) as cache:
+        here = Here(cache)
+        await cache.write_many([(BEN, at(*SEOUL))])
+        await here.refresher.arrive(here.viewer)
+        here.hub.move(here.viewer, *SEOUL)
+        here.viewer.live = True
+        here.viewer.snapshot()
+        counts = here.refresher.freshness.counts
+        async with here.running():
+            await eventually(lambda: counts[Age.FRESH] > 0)
+            here.now_ms += stale_after_ms(INTERVAL_S) + 1
+            await eventually(lambda: counts[Age.SILENT] > 0)
+            server.kill()
+            before = counts[Age.STALE]  # none, unless this machine was slow
+            await eventually(lambda: counts[Age.STALE] > before + 3)

@@ -1,0 +1,55 @@
+"""The benchmarks work: each runs once, small and short. What they measure here means nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.__main__ import NAMES
+
+TIMEOUT_S = 240
+
+
+async def run(*arguments: str) -> str:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "benchmarks", *arguments),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            output, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert process.returncode == 0, output.decode()
+    return output.decode()
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_a_benchmark_measures_everything_it_names(name: str, tmp_path: Path) -> None:
+    output = await run(name, "--smoke", "--out", str(tmp_path / "results"))
+    document = json.loads((tmp_path / "results.json").read_text())
+    figures = document["figures"]
+    assert any(figure["subject"] == "nearby" for figure in figures)
+    assert all(len(figure["rounds"]) == 1 for figure in figures)
+    if name != "storm":
+        assert len({figure["subject"] for figure in figures}) > 1, "there is something to compare with"
+        assert (tmp_path / "results.svg").read_text().startswith("<?xml")
+    if name == "fan-out":
+        assert "checked" in output
+
+
+async def test_a_soak_measures_the_slope_of_memory(tmp_path: Path) -> None:
+    await run("soak", "--smoke", "--minutes", "4", "--out", str(tmp_path / "results"))
+    names = {figure["quantity"]["name"] for figure in json.loads((tmp_path / "results.json").read_text())["figures"]}
+    assert {"memory", "memory slope", "p99", "connections lost"} <= names
+
+
+def test_help_teaches() -> None:
+    assert "soak --minutes" in asyncio.run(run("--help"))
