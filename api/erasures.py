@@ -50,7 +50,12 @@ async def _erasure(services: Services, request: Request) -> Outcome:
 
 
 async def _state(services: Services, name: str) -> ErasureState:
-    """Raises: NotFound: a handle that nobody has; an id may be that of somebody who is gone."""
+    """Return how it stands with ``name``.
+
+    Raises:
+        NotFound: a handle that nobody has; an id may be that of somebody who is gone.
+        StoreUnavailable: the database failed.
+    """
     user_id, exists = user_id_of(name), True
     try:
         user_id = (await find_person(services, name)).user_id

@@ -106,18 +106,22 @@ def erasure(
 def _named(api: ApiPort, users: list[str], rate: float) -> Iterator[dict[str, Any]]:
     size = _page_size(rate)
     for start in range(0, len(users), size):
-        with _at_least(size / rate if start + size < len(users) else 0.0):
-            yield api.revoke({"users": users[start : start + size]})
+        due_s = time.monotonic() + size / rate
+        yield api.revoke({"users": users[start : start + size]})
+        if start + size < len(users):
+            _sleep_until(due_s)
 
 
 def _everyone(api: ApiPort, after: str, rate: float) -> Iterator[dict[str, Any]]:
     size = _page_size(rate)
     next_id: str | None = after
     while next_id is not None:
+        due_s = time.monotonic() + size / rate
         page = api.revoke({"after": next_id, "count": size})
+        yield page
         next_id = page["next"]
-        with _at_least(size / rate if next_id is not None else 0.0):
-            yield page
+        if next_id is not None:
+            _sleep_until(due_s)
 
 
 def _page_size(rate: float) -> int:
@@ -125,12 +129,8 @@ def _page_size(rate: float) -> int:
     return max(1, min(PAGE, round(rate)))
 
 
-@contextlib.contextmanager
-def _at_least(seconds: float) -> Iterator[None]:
-    """Let the body take ``seconds`` at least."""
-    until_s = time.monotonic() + seconds
-    yield
-    time.sleep(max(0.0, until_s - time.monotonic()))
+def _sleep_until(due_s: float) -> None:
+    time.sleep(max(0.0, due_s - time.monotonic()))
 
 
 def _count(pages: Iterator[dict[str, Any]], *, quiet: bool) -> tuple[int, list[str]]:
