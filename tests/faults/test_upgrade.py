@@ -251,8 +251,12 @@ async def has_all(stack: Stack, user: UserId, token: str, acknowledged: set[tupl
 
 async def part(api: NearbyApi, crowd: TravellingCrowd, tokens: Mapping[UserId, str]) -> None:
     """I2: end a friendship at the new API; old and new gateways enforce it within two seconds."""
-    one = next(user for user, client in crowd.clients.items() if gateway_of(client) == "gw-1")
-    other = next(user for user in crowd.watchers_of(one) if gateway_of(crowd.clients[user]) == "gw-3")
+    one, other = next(
+        (user, UserId(friend))
+        for user, client in crowd.clients.items()
+        for friend in client.friends
+        if gateway_of(client) != "gw-3" and gateway_of(crowd.clients[UserId(friend)]) == "gw-3"
+    )
     await api.send("DELETE", f"/v1/friends/{other}", tokens[one])
     await eventually(
         lambda: other not in crowd.clients[one].friends and one not in crowd.clients[other].friends,
