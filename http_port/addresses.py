@@ -1,9 +1,10 @@
-"""Whose address a request comes from, behind proxies of ours, and what one party holds. Pure."""
+"""Addresses: whose request it is, behind proxies of ours; what one party holds; what we call ourselves. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
+from urllib.parse import urlsplit
 
 
 def client_address(peer: str, forwarded: Sequence[str], trusted: Sequence[IPv4Network | IPv6Network]) -> str:
@@ -41,3 +42,12 @@ def holder(address: str) -> str:
     if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is None:
         return str(IPv6Network((int(parsed) >> 64 << 64, 64)))
     return address
+
+
+def advertised(url: str, host: str) -> str:
+    """Return ``url`` with ``host`` in the place of its own, or as it is where ``host`` is empty."""
+    if not host:
+        return url
+    parts = urlsplit(url)
+    shown = f"[{host}]" if ":" in host else host
+    return parts._replace(netloc=f"{shown}:{parts.port}").geturl()

@@ -16,12 +16,17 @@ from nearby.settings import Secret
 
 
 def admin_app(
-    registry: CollectorRegistry, not_ready: Callable[[], str | None], routes: Sequence[BaseRoute] = ()
+    registry: CollectorRegistry,
+    not_ready: Callable[[], str | None],
+    routes: Sequence[BaseRoute] = (),
+    *,
+    trouble: Callable[[], str | None] = lambda: None,
 ) -> Starlette:
     """Return the admin application of a process.
 
     ``not_ready`` says why the process should get no new work, or ``None`` if it should. Healthy means only
-    that the event loop answers: a dead backend must not get the process restarted.
+    that the event loop answers: a dead backend must not get the process restarted. Nor does it make it unready, or one
+    backend would take all its processes out of service: ``trouble`` tells of it in the second line of a good answer.
     """
 
     async def healthz(_: Request) -> Response:
@@ -29,7 +34,10 @@ def admin_app(
 
     async def readyz(_: Request) -> Response:
         reason = not_ready()
-        return PlainTextResponse("ready\n") if reason is None else PlainTextResponse(f"{reason}\n", 503)
+        if reason is not None:
+            return PlainTextResponse(f"{reason}\n", 503)
+        told = trouble()
+        return PlainTextResponse("ready\n" if told is None else f"ready\n{told}\n")
 
     async def metrics(_: Request) -> Response:
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 
 from discovery.connect import open_discovery
+from http_port.addresses import advertised
 from http_port.admin import admin_app, bearer_matches
 from http_port.logs import configure_logging
 from http_port.metrics import process_registry
@@ -56,9 +57,10 @@ async def main(environ: Mapping[str, str]) -> None:
             max_age_s=settings.max_age_s,
         )
         route = count_route(store, lambda authorization: bearer_matches(authorization, settings.admin_token))
-        admin = admin_app(registry, writer.not_ready, [route])
+        admin = admin_app(registry, lambda: None, [route], trouble=writer.trouble)
         admin_url = await parts.enter_async_context(serve(admin, settings.host, settings.admin_port))
         discovery = await parts.enter_async_context(open_discovery(settings.process.discovery))
+        admin_url = advertised(admin_url, settings.advertised_host)
         await parts.enter_async_context(discovery.register(_member(settings.writer_id, admin_url)))
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLDS)

@@ -1,4 +1,4 @@
-"""What a history writer cannot reach at the moment: counted, told once in the log, and shown by its readiness."""
+"""What a history writer cannot reach at the moment: counted, told once in the log, and shown beside its readiness."""
 
 from __future__ import annotations
 

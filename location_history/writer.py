@@ -50,7 +50,7 @@ class HistoryWriter:
             Lane(consumer, store, Gathering(linger_s, limit_count), metrics, self._outages) for consumer in consumers
         ]
 
-    def not_ready(self) -> str | None:
+    def trouble(self) -> str | None:
         """Return what keeps points from being stored at the moment, ``None`` if nothing does."""
         return self._outages.reason()
 

@@ -163,6 +163,13 @@ def one_redis_server(text: str) -> str:
 _MAY_HOLD_A_PASSWORD = (redis_servers, redis_server_list, one_redis_server)
 
 
+def numbered_address(text: str) -> str:
+    """Take the address of servers that differ by a number, which ``{n}`` stands for, or empty text."""
+    if text and (text.count("{n}") != 1 or not text.startswith(("redis://", "unix:///"))):
+        raise ValueError(text)
+    return text
+
+
 def words(text: str) -> tuple[str, ...]:
     """Parse a comma-separated list; empty text is an empty list."""
     return tuple(word for part in text.split(",") if (word := part.strip()))
@@ -288,6 +295,16 @@ MIN_INTERVALS_PER_TTL = 3
 def _host() -> Any:
     return setting(
         "NEARBY_HOST", nonempty, default="127.0.0.1", allowed="an address", meaning="the address to listen on"
+    )
+
+
+def _advertised_host() -> Any:
+    return setting(
+        "NEARBY_ADVERTISED_HOST",
+        str,
+        default="",
+        allowed="an address or a name, or empty",
+        meaning="where others reach this process, which it announces; empty: `NEARBY_HOST`. For 0.0.0.0, or a pod",
     )
 
 
@@ -725,6 +742,7 @@ class GatewaySettings:
         meaning="the name of this gateway",
     )
     host: str = _host()
+    advertised_host: str = _advertised_host()
     port: int = setting(
         "NEARBY_PORT",
         integer(0, 65_535),
@@ -897,6 +915,13 @@ class ApiSettings:
     cache: CacheSettings = group(CacheSettings)
     stream: StreamSettings = group(StreamSettings)
     history: HistorySettings = group(HistorySettings)
+    api_id: str = setting(
+        "NEARBY_API_ID",
+        str,
+        default="",
+        allowed="any name unique among API processes, or empty",
+        meaning="the name of this API process; empty: `api-` and its public port, which is unique on one machine",
+    )
     database_url: Secret = _database_url()
     database_pool_size: int = setting(
         "NEARBY_DATABASE_POOL_SIZE",
@@ -913,6 +938,7 @@ class ApiSettings:
         meaning="how long a statement, a lock or a free connection is waited for before the answer is 503, seconds",
     )
     host: str = _host()
+    advertised_host: str = _advertised_host()
     port: int = setting(
         "NEARBY_PORT",
         integer(0, 65_535),
@@ -992,6 +1018,7 @@ class HistoryWriterSettings:
         meaning="points that have waited in the stream for so many seconds are lost and counted (604800: a week)",
     )
     host: str = _host()
+    advertised_host: str = _advertised_host()
     admin_port: int = _admin_port()
     admin_token: Secret = _admin_token()
 
@@ -1023,6 +1050,7 @@ class RingKeeperSettings:
         meaning="the name of this ring keeper",
     )
     host: str = _host()
+    advertised_host: str = _advertised_host()
     admin_port: int = _admin_port()
     probe_interval_s: float = _probe_interval_s()
     grace_s: float = setting(
@@ -1031,6 +1059,13 @@ class RingKeeperSettings:
         default="5",
         allowed="0 to 3600",
         meaning="how long the subscriptions at the shards of before stay once every member has switched, seconds",
+    )
+    pool: str = setting(
+        "NEARBY_RING_POOL",
+        numbered_address,
+        default="",
+        allowed="redis://… or unix:///… with {n} where the number stands, from 0 on; or empty",
+        meaning="the servers that become spares by themselves as soon as they answer; empty: none",
     )
     admin_token: Secret = _admin_token()
 

@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack
 from prometheus_client import CollectorRegistry
 
 from discovery.connect import open_discovery
+from http_port.addresses import advertised
 from http_port.admin import admin_app, bearer_matches
 from http_port.logs import configure_logging
 from http_port.metrics import process_registry
@@ -23,6 +24,7 @@ from pubsub_router.keeper import RingKeeper
 from pubsub_router.keeper_api import KeeperApi
 from pubsub_router.keeper_documents import LEADING
 from pubsub_router.keeper_metrics import KeeperCollector
+from pubsub_router.keeper_pool import follow_pool
 from pubsub_router.keeper_probe import Probes
 from pubsub_router.keeper_rules import Rules
 
@@ -54,12 +56,16 @@ async def main(environ: Mapping[str, str]) -> None:
         api = KeeperApi(keeper, discovery, lambda shown: bearer_matches(shown, settings.admin_token))
         admin = admin_app(_registry(keeper), keeper.not_ready, api.routes())
         admin_url = await parts.enter_async_context(serve(admin, settings.host, settings.admin_port))
+        admin_url = advertised(admin_url, settings.advertised_host)
         member = Member(Role.RING_KEEPER, settings.keeper_id, MemberState.SERVING, admin_url=admin_url, pid=os.getpid())
         announcement.of(member, await parts.enter_async_context(discovery.register(member)))
         async with asyncio.TaskGroup() as tasks:
-            running = tasks.create_task(keeper.run(), name="keeper")
+            running = [tasks.create_task(keeper.run(), name="keeper")]
+            if settings.pool:
+                running.append(tasks.create_task(follow_pool(keeper, settings.keeper_id, settings.pool), name="pool"))
             await stop.wait()
-            running.cancel()
+            for task in running:
+                task.cancel()
 
 
 class _Announcement:

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 
 from discovery.announce import Announcement
 from discovery.connect import open_discovery
+from http_port.addresses import advertised
 from http_port.admin import admin_app
 from http_port.collector import spared_collector
 from http_port.explain import explain_route
 from http_port.logs import configure_logging
 from http_port.metrics import process_registry
-from http_port.process import stop_signals
+from http_port.process import comes_before, stop_signals
 from http_port.serve import listen, serve
 from location_cache.redis import open_cache
 from location_history.stream import open_stream
@@ -47,7 +48,10 @@ def now_ms() -> int:
 
 
 async def main(environ: Mapping[str, str]) -> None:
-    """Run a gateway until it is drained, which SIGINT and SIGTERM ask for; a second signal ends it at once."""
+    """Run a gateway until it is drained, which SIGINT and SIGTERM ask for; a second signal ends it at once.
+
+    Only the admin port answers until there is a pub/sub ring.
+    """
     settings = load(GatewaySettings, environ)
     configure_logging(settings.process.log)
     async with stop_signals() as stop, asyncio.TaskGroup() as tasks, AsyncExitStack() as stack:
@@ -66,21 +70,25 @@ async def main(environ: Mapping[str, str]) -> None:
         )
         gateway.connect_to(router, cache, stream, directory)
         lag = upkeep.LoopLag()
-        running = [tasks.create_task(router.follow(discovery.watch_ring()), name="ring")]
-        await router.has_ring.wait()
-        await look(gateway.cache_clock, cache)
-        url, server = await stack.enter_async_context(_listening(gateway))
-        drain = Drain(gateway, server.close, now_ms)
+        port = _Port()
+        drain = Drain(gateway, port.close, now_ms)
         collector = GatewayCollector(gateway, router, discovery, stream, lag)
-        admin_url = await stack.enter_async_context(_admin(gateway, router, collector, drain))
+        admin_url = await stack.enter_async_context(_admin(gateway, router, collector, drain, port))
+        running = [tasks.create_task(router.follow(discovery.watch_ring()), name="ring")]
+        log.info("waiting for a pub/sub ring")
+        if not await comes_before(router.has_ring, stop):
+            running[0].cancel()
+            return
+        await look(gateway.cache_clock, cache)
+        url, port.server = await stack.enter_async_context(_listening(gateway))
 
         def member() -> Member:
             return Member(
                 Role.GATEWAY,
                 settings.gateway_id,
                 MemberState.DRAINING if gateway.draining else MemberState.SERVING,
-                settings.public_url or url,
-                admin_url,
+                settings.public_url or advertised(url, settings.advertised_host),
+                advertised(admin_url, settings.advertised_host),
                 os.getpid(),
                 len(gateway.connections),
                 router.switched_epoch,
@@ -128,6 +136,18 @@ async def _open_tracing(
     return GatewayTracing(await stack.enter_async_context(opened)), carried
 
 
+class _Port:
+    """The public port, which opens later than the drain that closes it is there to be asked for."""
+
+    def __init__(self) -> None:
+        self.server: asyncio.Server | None = None
+
+    def close(self) -> None:
+        """Accept nobody any more."""
+        if self.server is not None:
+            self.server.close()
+
+
 @asynccontextmanager
 async def _listening(gateway: Gateway) -> AsyncIterator[tuple[str, asyncio.Server]]:
     """Accept clients; yield the URL to connect to, and the server, which may be closed before the end."""
@@ -145,12 +165,20 @@ async def _listening(gateway: Gateway) -> AsyncIterator[tuple[str, asyncio.Serve
 
 
 @asynccontextmanager
-async def _admin(gateway: Gateway, router: Router, collector: GatewayCollector, drain: Drain) -> AsyncIterator[str]:
+async def _admin(
+    gateway: Gateway, router: Router, collector: GatewayCollector, drain: Drain, port: _Port
+) -> AsyncIterator[str]:
     settings = gateway.settings
     registry = process_registry()
     registry.register(collector)
     explaining = explain_route(Explainer(gateway, router).explain, settings.admin_token)
-    app = admin_app(registry, gateway.not_ready, [drain_route(drain, settings.drain, settings.admin_token), explaining])
+
+    def not_ready() -> str | None:
+        if port.server is None:
+            return "starting" if router.has_ring.is_set() else "no pub/sub ring yet"
+        return gateway.not_ready()
+
+    app = admin_app(registry, not_ready, [drain_route(drain, settings.drain, settings.admin_token), explaining])
     async with serve(app, settings.host, settings.admin_port) as url:
         yield url
 

@@ -91,11 +91,11 @@ class WriterPort:
             for sample in family.samples
             if sample.name.startswith(PREFIX) and not sample.labels
         }
-        ready = await self._get("/readyz", accepted=(200, 503))
+        _, _, trouble = (await self._get("/readyz")).text.strip().partition("\n")
         try:
             return Sample(
                 self.url,
-                "" if ready.is_success else ready.text.strip(),
+                trouble,
                 int(values["streams"]),
                 int(values["points_held"]),
                 int(values["points_written_total"]),

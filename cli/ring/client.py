@@ -14,6 +14,8 @@ from nearby.errors import NearbyError
 
 TIMEOUT_S = 10.0
 TOKEN = "NEARBY_ADMIN_TOKEN"
+NO_RING = "no_ring"
+"""The keeper's code for there being no ring yet."""
 
 Document = dict[str, Any]
 """What the keeper answers, as it came."""

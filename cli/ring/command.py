@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 from rich.console import Console, RenderableType
 
-from cli.ring.client import Document, KeeperClient, RingCommandError, open_keeper
+from cli.ring.client import NO_RING, Document, KeeperClient, RingCommandError, open_keeper
 from cli.ring.tables import history_table, moved_line, plan_view, ring_view, spare_lines
 from cli.ring.watch import watch
 from cli.up.data_dir import DEFAULT_DATA_DIR
@@ -77,6 +77,30 @@ def show(data_dir: DataDir = DEFAULT_DATA_DIR, keeper: Keeper = None, json: Json
 
 
 @ring.command()
+def init(
+    add: Annotated[list[str], typer.Option(metavar="ADDRESS", help="A server of the first ring. May be repeated.")],
+    reason: Reason = "the first ring",
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    keeper: Keeper = None,
+    json: Json = False,
+) -> None:
+    """Begin a ring where there is none yet. Where there is one, nothing is changed, and that is no error.
+
+    \b
+    Examples:
+      nearby ring init --add redis://10.0.0.1:6379 --add redis://10.0.0.2:6379
+    """  # noqa: D301 - the backspace tells click to keep the lines
+    with _keeper(data_dir, keeper) as client:
+        try:
+            document = client.show()
+        except RingCommandError as error:
+            if error.code != NO_RING:
+                raise
+            document = client.resize(add, [], reason, _actor())
+        _print(document, json, f"Ring {document['epoch']} has {len(document['shards'])} shards.")
+
+
+@ring.command()
 def plan(
     add: Add = None,
     remove: Remove = None,
@@ -101,6 +125,7 @@ def resize(
     reason: Reason,
     add: Add = None,
     remove: Remove = None,
+    spares: Annotated[int, typer.Option(min=0, help="How many of the spares that answer to add, in their order.")] = 0,
     detach: Annotated[bool, typer.Option("--detach", help="Begin it and do not watch.")] = False,
     data_dir: DataDir = DEFAULT_DATA_DIR,
     keeper: Keeper = None,
@@ -113,13 +138,15 @@ def resize(
     \b
     Examples:
       nearby ring resize --add redis://10.0.0.9:6379 --reason "more users"
+      nearby ring resize --spares 2 --reason "more users"
       nearby ring resize --remove shard-3 --reason "too many" --detach
       nearby ring resize --add unix:///work/.nearby/run/spare-1.sock --reason "try it with `nearby up`"
     """  # noqa: D301 - the backspace tells click to keep the lines
     with _keeper(data_dir, keeper) as client:
         console = _console(stderr=json)
-        planned = client.plan(_some(add, remove), remove or [])
-        document = client.resize(add or [], remove or [], reason, _actor())
+        added = [*(add or []), *_answering_spares(client, spares)]
+        planned = client.plan(_some(added, remove), remove or [])
+        document = client.resize(added, remove or [], reason, _actor())
         if document["resize"] is not None and not detach:
             console.print(f"{moved_line(planned)}. Ctrl-C stops watching, not the resize.")
             document = _watched(client, document["resize"]["epoch"], set(planned["nodes"]), console)
@@ -217,6 +244,20 @@ def _watched(client: KeeperClient, epoch: int, slots: set[str], console: Console
     except KeyboardInterrupt as error:
         typer.echo("The resize goes on; see `nearby ring show`.", err=True)
         raise typer.Exit(_INTERRUPTED) from error
+
+
+def _answering_spares(client: KeeperClient, count: int) -> list[str]:
+    """Return the first ``count`` spares that answer.
+
+    Raises:
+        RingCommandError: there are not so many.
+    """
+    if not count:
+        return []
+    answering = [str(spare["address"]) for spare in client.show()["spares"] if spare["answers"]]
+    if len(answering) < count:
+        raise RingCommandError("few_spares", f"{len(answering)} spares answer, not {count}; see `nearby ring show`")
+    return answering[:count]
 
 
 def _some(add: list[str] | None, remove: list[str] | None) -> list[str]:

@@ -16,6 +16,7 @@ from discovery.connect import open_discovery
 from nearby.ports import MemberState, RingState
 from tests.api.api_process import START_TIMEOUT_S, environment, member_of_the_api, running_api
 from tests.api.stack import PASSWORD, SERVICE_TOKEN
+from tests.support.eventually import eventually
 from tests.support.valkey import ValkeyServer
 
 
@@ -52,6 +53,30 @@ async def test_the_process_serves_three_ports_and_ends_in_order(
         async with asyncio.timeout(START_TIMEOUT_S):
             _, stderr = await process.communicate()
         assert (process.returncode, b"Traceback" in stderr) == (0, False), stderr.decode()
+
+
+async def test_it_has_the_name_and_address_it_was_given_and_is_ready_though_cache_and_history_are_dead(
+    tmp_path: Path, sqlite_url: str, valkey: ValkeyServer
+) -> None:
+    environ = environment(tmp_path, sqlite_url, valkey) | {
+        "NEARBY_CACHE_URL": "redis://127.0.0.1:1",
+        "NEARBY_HISTORY_STREAM_URL": "redis://127.0.0.1:1",
+        "NEARBY_HISTORY_URL": "cassandra://127.0.0.1:1/nearby",
+        "NEARBY_ADVERTISED_HOST": "localhost",
+        "NEARBY_API_ID": "api-pod-7",
+    }
+    async with open_discovery(environ["NEARBY_DISCOVERY"]) as discovery, _running(environ):
+        await discovery.write_ring(RingState(1, {"shard-1": "redis://127.0.0.1:1"}), expected=None)
+        member = await member_of_the_api(discovery)
+        assert member.member_id == "api-pod-7"
+        urls = (member.url, member.admin_url, member.details["internal_url"])
+        assert {httpx.URL(url).host for url in urls} == {"localhost"}
+        async with httpx.AsyncClient(trust_env=False) as client:
+
+            async def ready() -> bool:
+                return (await client.get(f"{member.admin_url}/readyz")).is_success
+
+            await eventually(ready)
 
 
 async def test_the_address_that_a_client_claims_is_not_believed_even_on_this_machine(

@@ -84,7 +84,8 @@ async def test_the_ring_is_shown_planned_grown_shrunk_and_its_history_told(stack
     assert "Ring 2 would have 3 shards" in await said(stack, "plan", "--add", spare)
     assert (await shown(stack))["epoch"] == 1
 
-    grown = await said(stack, "resize", "--add", spare, "--reason", "more [users]")
+    assert "Ring 1 has 2 shards." in await said(stack, "init", "--add", spare)
+    grown = await said(stack, "resize", "--spares", "1", "--reason", "more [users]")
     assert "partitions move" in grown
     assert "Ring 2 has 3 shards." in grown
     ring_2 = await shown(stack)
@@ -108,6 +109,7 @@ async def test_a_refused_command_prints_why_in_one_line(stack: Stack) -> None:
         (["plan", "--remove", "shard-9"], "error: no shard of the ring is shard-9; slots: shard-1, shard-2"),
         (["resize", "--add", "unix:///nobody", "--reason", "x"], "error: unix:///nobody does not answer: "),
         (["replace", "shard-9", stack.spare_urls["spare-1"], "--reason", "x"], "error: there is no slot shard-9; "),
+        (["resize", "--spares", "2", "--reason", "x"], "error: 1 spares answer, not 2"),
         (["abort"], "error: no resize is running"),
         (["spares", "--remove", first], f"error: {first} is no spare"),
     ):

@@ -109,7 +109,7 @@ async def test_what_is_appended_is_stored_and_leaves_the_stream(valkey: ValkeySe
         await is_stored(rig, at(range(1_300)))
         await is_drained(rig)
         await eventually(lambda: rig.metric("points_written_total") == 1_300)
-        assert rig.writer.not_ready() is None
+        assert rig.writer.trouble() is None
 
 
 async def test_nothing_is_acknowledged_while_the_store_is_away(valkey: ValkeyServer, path: Path) -> None:
@@ -119,23 +119,23 @@ async def test_nothing_is_acknowledged_while_the_store_is_away(valkey: ValkeySer
         await rig.stream.append_many(points(range(10)))
         await eventually(lambda: rig.metric("failures_total", store="history") >= 2)
         assert await rig.waiting_count() == 10
-        assert "history is unavailable" in (rig.writer.not_ready() or "")
+        assert "history is unavailable" in (rig.writer.trouble() or "")
         await eventually(lambda: rig.metric("stream_entries") == 10 and rig.metric("stream_oldest_seconds") > 0)
         other.close()
         await is_stored(rig, at(range(10)))
         await is_drained(rig)
-        await eventually(lambda: rig.writer.not_ready() is None)
+        await eventually(lambda: rig.writer.trouble() is None)
         await eventually(lambda: rig.metric("points_written_total") == 10)
 
 
 async def test_the_writer_waits_for_a_stream_that_is_away(valkey_servers: ValkeyServers, path: Path) -> None:
     server = valkey_servers()
     async with running(server, path) as rig:
-        await eventually(lambda: rig.writer.not_ready() is None)
+        await eventually(lambda: rig.writer.trouble() is None)
         server.kill()
-        await eventually(lambda: "history_stream" in (rig.writer.not_ready() or ""))
+        await eventually(lambda: "history_stream" in (rig.writer.trouble() or ""))
         server.start()
-        await eventually(lambda: rig.writer.not_ready() is None)
+        await eventually(lambda: rig.writer.trouble() is None)
         await rig.stream.append_many(points([1]))
         await is_stored(rig, at([1]))
 

@@ -73,7 +73,7 @@ class Place:
         member = Member(role, name, MemberState.SERVING, switched_epoch=1)
         return User(member, await self._stack.enter_async_context(self.discovery.register(member)))
 
-    async def keeper(self, name: str = "keeper-1") -> Keeper:
+    async def keeper(self, name: str = "keeper-1", **settings: str) -> Keeper:
         """Start a keeper and wait until it is ready."""
         environ = {
             "NEARBY_DISCOVERY": self._url,
@@ -81,6 +81,7 @@ class Place:
             "NEARBY_ADMIN_TOKEN": TOKEN,
             "NEARBY_RING_GRACE_S": "0.2",
             "NEARBY_PROBE_INTERVAL_S": "1",
+            **settings,
         }
         process = await self._stack.enter_async_context(running(environ))
         async with asyncio.timeout(15):

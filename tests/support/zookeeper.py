@@ -27,7 +27,7 @@ TICK_MS = 500
 _POLL_S = 0.02
 _HOST = "127.0.0.1"
 
-_JVM = (
+JVM = (
     *("-Xmx96m", "-Xss512k", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:+PerfDisableSharedMem"),
     *("-XX:+ExitOnOutOfMemoryError", "-Djava.net.preferIPv4Stack=true", "-Dzookeeper.forceSync=no"),
 )
@@ -82,7 +82,7 @@ class ZooKeeperServer:
         assert not self.running(), "the server is running"
         with socket.socket() as probe:
             assert probe.connect_ex((_HOST, self._ports.client)), f"{self.address} is already in use"
-        command = [str(java17()), *_JVM, "-cp", classpath(), "org.apache.zookeeper.server.quorum.QuorumPeerMain"]
+        command = [str(java17()), *JVM, "-cp", classpath(), "org.apache.zookeeper.server.quorum.QuorumPeerMain"]
         with (self._directory / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, *command, str(self._directory / "zoo.cfg")],
