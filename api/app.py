@@ -17,18 +17,21 @@ from urllib.parse import urlsplit
 from starlette.types import ASGIApp
 
 from api.announcer import Announcer
-from api.bans import Bans
+from api.bans import ban_route
 from api.eraser import Eraser
+from api.erasures import erasure_route
 from api.explain import Explainer
 from api.exporter import Exporter
 from api.gateways import Gateways
 from api.internal import create_internal_app
 from api.jwks import open_outside_issuer
 from api.metrics import ErasureCollector, RequestMetrics
+from api.operators import Operators
 from api.pauses import end_due_pauses
 from api.public import create_app
 from api.rates import Rates
 from api.reports import Reports
+from api.revocations import revocation_route
 from api.services import Services
 from api.upkeep import delete_what_is_over
 from discovery.announce import Announcement
@@ -69,13 +72,16 @@ async def main(environ: Mapping[str, str]) -> None:
     registry = process_registry()
     async with AsyncExitStack() as parts:
         stop = await parts.enter_async_context(stop_signals())
-        explainer, bans = Explainer(), Bans(settings.admin_token)
-        routes = [explain_route(explainer.explain, settings.admin_token), bans.route()]
+        explainer, operators = Explainer(), Operators(settings.admin_token)
+        routes = [
+            explain_route(explainer.explain, settings.admin_token),
+            *(route(operators) for route in (ban_route, revocation_route, erasure_route)),
+        ]
         admin = admin_app(registry, readiness.not_ready, routes)
         admin_url = await parts.enter_async_context(serve(admin, settings.host, settings.admin_port))
         discovery = await parts.enter_async_context(open_discovery(settings.process.discovery))
         router = await parts.enter_async_context(_router(settings))
-        services = explainer.services = bans.services = await _open_services(parts, settings, router)
+        services = explainer.services = operators.services = await _open_services(parts, settings, router)
         tasks = (
             router.follow(discovery.watch_ring()),
             services.gateways.follow(discovery),

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from uuid import UUID
-
 import msgspec
 
+from api.operators import find_person
 from api.services import Services
 from nearby.errors import NotFound, StoreUnavailable
 from nearby.geo import distance_m, shown_distance_m
-from nearby.model import UserId
 from nearby.ports import CachedLocation
 from nearby.record import LocationRecord, approximate
 from nearby.sharing import Decision, Tier
@@ -71,7 +69,7 @@ class Explainer:
         services = self.services
         if services is None:
             raise StoreUnavailable("api", "not ready yet")
-        seeing, seen = await _find(services, viewer), await _find(services, friend)
+        seeing, seen = await find_person(services, viewer), await find_person(services, friend)
         decision = await _decision(services, owner=seen, viewer=seeing)
         mine, theirs = await services.cache.read_many([seeing.user_id, seen.user_id])
         now_ms = services.clock()
@@ -85,14 +83,6 @@ class Explainer:
             _distance_m(mine, theirs, Tier.OFF if decision is None else decision.tier),
             services.default_radius_m,
         )
-
-
-async def _find(services: Services, name: str) -> Person:
-    try:
-        user_id = UserId(str(UUID(name)))
-    except ValueError:
-        return await services.graph.users.by_handle(name, None)
-    return await services.graph.users.get(user_id)
 
 
 async def _decision(services: Services, *, owner: Person, viewer: Person) -> Decision | None:

@@ -6,10 +6,12 @@ from typing import Annotated
 
 import typer
 
+from cli.accounts.command import accounts
 from cli.drain.command import drain
 from cli.explain.command import explain
 from cli.gateways.command import gateways
 from cli.history.command import history
+from cli.keys.command import keys
 from cli.ring.command import ring
 from cli.simulate.command import simulate
 from cli.up.command import up
@@ -75,6 +77,8 @@ def nearby(
       nearby gateways            what the gateways are doing
       nearby drain --help        take one out of service
       nearby explain --help      why somebody does not see a friend
+      nearby keys --help         rotate the keys of access tokens
+      nearby accounts --help     log people out everywhere, erase an account
     """  # noqa: D301 - the backspace tells click to keep the lines
 
 
@@ -82,6 +86,8 @@ main.command()(up)
 main.command(epilog=_SIMULATE_EXAMPLES)(simulate)
 main.add_typer(ring, name="ring")
 main.add_typer(history, name="history")
+main.add_typer(keys, name="keys")
+main.add_typer(accounts, name="accounts")
 main.command(epilog=_GATEWAYS_EXAMPLES)(gateways)
 main.command(epilog=_DRAIN_EXAMPLES)(drain)
 main.command(epilog=_EXPLAIN_EXAMPLES)(explain)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import case, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -13,8 +13,8 @@ from nearby.changes import Change, TokensRevoked
 from nearby.errors import Conflict, NotAllowed
 from nearby.model import MAX_SEQ, UserId
 from nearby.ports import Clock
-from social_graph.changes import UNNUMBERED, append
-from social_graph.database import Database
+from social_graph.changes import UNNUMBERED, append, append_all
+from social_graph.database import Database, among
 from social_graph.gathering import Gathering
 from social_graph.locks import hold
 from social_graph.passwords import NO_PASSWORD, Passwords
@@ -124,6 +124,32 @@ class Credentials:
         async with self._database.write() as connection:
             await hold(connection, user_id)
             return await self._revoke(connection, user_id, issued_at_ms)
+
+    async def revoke_tokens_of(self, user_ids: Sequence[UserId]) -> list[Change]:
+        """End every access and refresh token of each of ``user_ids``, at once; return the changes to publish.
+
+        Passed over are those who do not exist, and who are banned, since they have none.
+
+        Raises:
+            StoreUnavailable: the database failed.
+        """
+        valid_from = users.c.tokens_valid_from_ms
+        async with self._database.write() as connection:
+            await hold(connection, *user_ids)
+            now_ms = self._clock()
+            later = (
+                update(users)
+                .where(among(connection, users.c.id, user_ids), valid_from < _NEVER_MS)
+                # Behind what was stored, too: a server whose clock is ahead may have issued a token since.
+                .values(tokens_valid_from_ms=case((valid_from > now_ms, valid_from + 1), else_=now_ms + 1))
+                .returning(users.c.id, valid_from)
+            )
+            rows = (await connection.execute(later)).all()
+            if not rows:
+                return []
+            changes = [TokensRevoked(UNNUMBERED, UserId(row[0]), row[1]) for row in rows]
+            await end_families(connection, *(change.user_id for change in changes))
+            return [*await append_all(connection, changes, now_ms)]
 
     async def _revoke(self, connection: AsyncConnection, user_id: UserId, issued_at_ms: int) -> list[Change]:
         now_ms = self._clock()

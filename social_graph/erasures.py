@@ -68,6 +68,15 @@ class Erasure:
     repeat_until_ms: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """An erasure that is not finished, since when (Unix milliseconds) and after how many attempts."""
+
+    kind: Kind
+    created_ms: int
+    attempts: int
+
+
 class Erasures:
     """Beginning erasures, and the list of what is still to be done."""
 
@@ -185,6 +194,16 @@ class Erasures:
         """
         found: int | None = await self._database.scalar(_retention_of(user_id))
         return found
+
+    async def waiting(self, user_id: UserId) -> list[Waiting]:
+        """Return what is still to be deleted of ``user_id``, oldest first; a retention comes again until it is over.
+
+        Raises:
+            StoreUnavailable: the database failed.
+        """
+        query = select(erasures).where(erasures.c.user_id == user_id).order_by(erasures.c.created_ms)
+        rows = await self._database.rows(query)
+        return [Waiting(Kind(row.kind), row.created_ms, row.attempts) for row in rows]
 
     # ------------------------------------------------------------------------------------------- work
 

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from nearby.model import UserId
 from nearby.ports import Clock
-from social_graph.database import Database
+from social_graph.database import Database, among
 from social_graph.locks import hold
 from social_graph.schema import refresh_tokens, users
 
@@ -45,9 +45,9 @@ async def start_family(connection: AsyncConnection, user_id: UserId, now_ms: int
     return await _store(connection, user_id, str(uuid.uuid4()), now_ms + lifetime_s * 1000)
 
 
-async def end_families(connection: AsyncConnection, user_id: UserId) -> None:
-    """Make every refresh token of ``user_id`` useless."""
-    await connection.execute(delete(refresh_tokens).where(refresh_tokens.c.user_id == user_id))
+async def end_families(connection: AsyncConnection, *user_ids: UserId) -> None:
+    """Make every refresh token of each of ``user_ids`` useless."""
+    await connection.execute(delete(refresh_tokens).where(among(connection, refresh_tokens.c.user_id, user_ids)))
 
 
 async def _store(connection: AsyncConnection, user_id: UserId, family: str, expires_ms: int) -> str:

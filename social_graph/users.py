@@ -97,6 +97,15 @@ class Users:
             raise user_not_found()
         return person_of(rows[0])
 
+    async def ids_after(self, user_id: str, limit: int) -> list[UserId]:
+        """Return up to ``limit`` ids of users in their order, those that come after ``user_id``; empty: the first.
+
+        Raises:
+            StoreUnavailable: the database failed.
+        """
+        query = select(users.c.id).where(users.c.id > user_id).order_by(users.c.id).limit(limit)
+        return [UserId(row.id) for row in await self._database.rows(query)]
+
     async def rename(self, user_id: UserId, display_name: str, check: Callable[[Person], None] | None = None) -> None:
         """Give ``user_id`` another display name.
 

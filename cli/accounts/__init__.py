@@ -1,0 +1,1 @@
+"""``nearby accounts``: what operators do about accounts, over the admin port of the API."""
