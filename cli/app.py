@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from cli.accounts.command import accounts
+from cli.capacity.command import capacity
 from cli.drain.command import drain
 from cli.explain.command import explain
 from cli.gateways.command import gateways
@@ -45,6 +46,16 @@ Examples:
   nearby drain --status --json               what all of them are doing
 """
 
+_CAPACITY_EXAMPLES = """\b
+Examples:
+  nearby capacity                            the load this is designed for: 100 million users
+  nearby capacity --users 10k                a town: one server carries it
+  nearby capacity --users 2M --friends 120 --friends-connected 0.25 --area 20
+                                             two million people with scattered friends, some of whom are connected
+  nearby capacity --users 1M --interval 10 --json | jq '.roles[] | {name, count}'
+  nearby capacity --constants                the measured figures behind it
+"""
+
 _EXPLAIN_EXAMPLES = """\b
 Examples:
   nearby explain ann ben --reason "ticket 4711"
@@ -79,6 +90,7 @@ def nearby(
       nearby explain --help      why somebody does not see a friend
       nearby keys --help         rotate the keys of access tokens
       nearby accounts --help     log people out everywhere, erase an account
+      nearby capacity            how many servers a number of users takes
     """  # noqa: D301 - the backspace tells click to keep the lines
 
 
@@ -91,3 +103,4 @@ main.add_typer(accounts, name="accounts")
 main.command(epilog=_GATEWAYS_EXAMPLES)(gateways)
 main.command(epilog=_DRAIN_EXAMPLES)(drain)
 main.command(epilog=_EXPLAIN_EXAMPLES)(explain)
+main.command(epilog=_CAPACITY_EXAMPLES)(capacity)

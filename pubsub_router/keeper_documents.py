@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from nearby.ports import Member, RingAction, RingState
+from nearby.ring import PARTITIONS, Ring
 from pubsub_router.keeper_rules import View, not_prepared, not_switched
 from pubsub_router.plan import Moves, moves
-from pubsub_router.ring import PARTITIONS, Ring
 
 
 @dataclass(frozen=True, slots=True)

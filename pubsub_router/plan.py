@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from nearby.errors import NearbyError
 from nearby.ports import RingState
-from pubsub_router.ring import PARTITIONS, Ring
+from nearby.ring import PARTITIONS, Ring
 
 ADDRESS_FORMS = "unix:///PATH or redis://HOST:PORT"
 

@@ -16,7 +16,7 @@ from typing import Self
 from zlib import crc32
 
 from nearby.ports import PubSubListener, RingState
-from pubsub_router.ring import Ring
+from nearby.ring import Ring
 from pubsub_router.shard import Shard
 
 SUBSCRIBE_TIMEOUT_S = 2.0

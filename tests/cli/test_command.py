@@ -23,7 +23,7 @@ def test_version_is_that_of_the_package() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["up", "simulate", "gateways", "drain", "ring", "ring show", "ring resize", "ring replace"]
+    "command", ["up", "simulate", "capacity", "gateways", "drain", "ring", "ring show", "ring resize", "ring replace"]
 )
 def test_help_of_each_command_shows_examples_a_line_each(command: str) -> None:
     status, output = run(*command.split(), "--help")

@@ -20,7 +20,7 @@ import pytest_asyncio
 
 from nearby.channels import control_channel, location_channel
 from nearby.model import UserId
-from pubsub_router.ring import Ring
+from nearby.ring import Ring
 from tests.faults.test_ring_under_load import ring_of
 from tests.support.eventually import eventually
 from tests.support.seeding import seed

@@ -17,8 +17,8 @@ import pytest
 from discovery.files import FileDiscovery
 from discovery.member_files import live_members
 from nearby.ports import RingState, Role
+from nearby.ring import PARTITIONS, Ring
 from pubsub_router.plan import commit, finish
-from pubsub_router.ring import PARTITIONS, Ring
 from tests.support.eventually import eventually
 from tests.support.stack import Stack, running_stack
 from tests.support.steady import SETTINGS, SteadyCrowd, percentile_99, steady_crowd

@@ -13,11 +13,11 @@ import pytest
 
 from nearby.channels import location_channel
 from nearby.model import UserId
+from nearby.ring import Ring
 from nearby_client import NearbyApi
 from prober.app import PER_GATEWAY
 from prober.friends import enrol
 from prober.gateways import resolved
-from pubsub_router.ring import Ring
 from tests.support.eventually import eventually
 from tests.support.prober import PASSWORD, running_prober
 from tests.support.stack import Stack, running_stack

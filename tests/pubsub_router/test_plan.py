@@ -8,9 +8,9 @@ from dataclasses import replace as but
 import pytest
 
 from nearby.ports import RingState
+from nearby.ring import PARTITIONS
 from pubsub_router import plan
 from pubsub_router.plan import RingRefused
-from pubsub_router.ring import PARTITIONS
 
 NODES = {"shard-1": "unix:///1", "shard-2": "unix:///2"}
 GROWN = NODES | {"shard-3": "unix:///3"}

@@ -1,7 +1,8 @@
 """A process full of phones, to be loaded, frozen and killed: ``python -m tests.support.phones``.
 
 It reads one JSON object from standard input (``url``, ``tokens``, ``report_s``, ``slow``) and then writes one a second:
-how many phones are connected, the close codes so far, and the latencies of friends' locations, in milliseconds.
+how many phones are connected, the close codes so far, the latencies of friends' locations, in milliseconds, and how
+many reports all phones have sent, frames and bytes of payload they have received so far.
 ``slow`` phones read one byte a second through the smallest receive buffer.
 """
 
@@ -30,6 +31,7 @@ from picows import WSFrame, WSListener, WSMsgType, WSTransport
 from nearby.codecs import JSON, Codec
 
 AT_ONCE = 25
+DETAILS = '"accuracy_m":12.5,"speed_mps":1.4,"heading_deg":270.0'
 SAMPLE_EVERY = 20
 """One phone in so many decodes what it gets; the others only take it."""
 
@@ -59,6 +61,8 @@ class Phone(WSListener):
             transport.send_close(frame.get_close_code())
             transport.disconnect()
             return
+        self.crowd.frames += 1
+        self.crowd.payload_bytes += frame.payload_size
         if self.sampled:
             now_ms = time.time_ns() // 1_000_000
             message = json.loads(frame.get_payload_as_bytes())
@@ -70,9 +74,10 @@ class Phone(WSListener):
 
     def report(self) -> None:
         if self.transport is not None:
+            self.crowd.reports += 1
             lat = 41.88 + random.uniform(-0.001, 0.001)
             now_ms = time.time_ns() // 1_000_000
-            text = f'{{"type":"location","lat":{lat:.6f},"lon":-87.63,"recorded_at_ms":{now_ms}}}'
+            text = f'{{"type":"location","lat":{lat:.6f},"lon":-87.63,{DETAILS},"recorded_at_ms":{now_ms}}}'
             self.transport.send(WSMsgType.TEXT, text.encode())
 
 
@@ -83,6 +88,9 @@ class Crowd:
         self.connected = 0
         self.closes: Counter[int] = Counter()
         self.latencies_ms: list[int] = []
+        self.reports = 0
+        self.frames = 0
+        self.payload_bytes = 0
         self._order = order
 
     async def run(self) -> None:
@@ -127,6 +135,7 @@ class Crowd:
             await asyncio.sleep(1)
             latencies_ms, self.latencies_ms = self.latencies_ms, []
             told = {"connected": self.connected, "closes": self.closes, "latencies_ms": latencies_ms}
+            told |= {"reports": self.reports, "frames": self.frames, "payload_bytes": self.payload_bytes}
             sys.stdout.write(json.dumps(told) + "\n")
             sys.stdout.flush()
 
@@ -154,6 +163,9 @@ class Phones:
         self.connected = 0
         self.closes: dict[str, int] = {}
         self.latencies_ms: list[int] = []
+        self.reports = 0
+        self.frames = 0
+        self.payload_bytes = 0
         self._process = process
 
     async def follow(self) -> None:
@@ -162,6 +174,7 @@ class Phones:
             told = json.loads(line)
             self.connected, self.closes = told["connected"], told["closes"]
             self.latencies_ms += told["latencies_ms"]
+            self.reports, self.frames, self.payload_bytes = told["reports"], told["frames"], told["payload_bytes"]
 
     def freeze(self) -> None:
         self._process.send_signal(signal.SIGSTOP)

@@ -8,7 +8,7 @@ from hashlib import md5
 import pytest
 from uhashring import HashRing
 
-from pubsub_router.ring import PARTITIONS, VIRTUAL_NODES, Ring, partition_of
+from nearby.ring import PARTITIONS, VIRTUAL_NODES, Ring, partition_of
 
 
 def ring_of(count: int, epoch: int = 1) -> Ring:
