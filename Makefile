@@ -35,7 +35,7 @@ loadtest: $(READY) ## Run a small load test against a stack of its own; ARGS: an
 # Programs from Debian, which the tests run as child processes or compile with: program:its packages. Looked for by path:
 # sbin is not on everybody's.
 SERVERS := haproxy:haproxy nginx:nginx-light redis-server:redis-server prometheus:prometheus gcc:gcc,libc6-dev \
-	node:nodejs npm:npm jq:jq curl:curl
+	python3-config:python3-dev node:nodejs npm:npm jq:jq curl:curl
 servers:
 	@PATH="$$PATH:/usr/sbin"; missing=; for server in $(SERVERS); do \
 			command -v $${server%:*} >/dev/null || missing="$$missing $$(echo $${server#*:} | tr , ' ')"; done; \

@@ -36,6 +36,8 @@ def new_secrets(database_url: str = "", cassandra_auth: str = "") -> Secrets:
             "token-keys": f"k1={base64.b64encode(secrets.token_bytes(32)).decode()}",
             "service-token": secrets.token_urlsafe(32),
             "admin-token": secrets.token_urlsafe(32),
+            "log-user-key": secrets.token_urlsafe(32),
+            "prober-password": secrets.token_urlsafe(32),
         },
         "nearby-ring": {"zookeeper-auth": f"ring:{secrets.token_hex(24)}"},
         "nearby-cache-passwords": passwords,

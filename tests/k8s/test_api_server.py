@@ -13,7 +13,7 @@ from k8s.make_secrets import as_objects, new_secrets
 from tests.support.kube_apiserver import KubeApiServer
 from tests.support.manifests import MANIFESTS, OVERLAYS, Workload, rendered, rendered_text
 
-pytestmark = pytest.mark.kubernetes
+pytestmark = [pytest.mark.kubernetes, pytest.mark.xdist_group("kubernetes")]
 
 
 @pytest.fixture(scope="module")

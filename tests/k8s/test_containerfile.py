@@ -36,7 +36,7 @@ def test_it_runs_as_the_user_of_the_manifests_and_keeps_what_it_keeps_where_they
 def test_it_has_two_stages_on_a_base_with_a_version_and_everything_is_checked_against_hashes() -> None:
     (version,) = said("ARG")
     assert re.fullmatch(r"PYTHON=3\.\d+\.\d+", version)
-    image = "docker.io/library/python:${PYTHON}"
+    image = "python:${PYTHON}"
     assert said("FROM") == [f"{image}-bookworm AS build", f"{image}-slim-bookworm"]
     downloads = [part for run in said("RUN") for part in run.split("&&") if "pip install" in part]
     assert len(downloads) == 3

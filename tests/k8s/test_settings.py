@@ -16,6 +16,7 @@ KINDS: Mapping[tuple[str, ...], type[Any]] = {
     ("python", "-m", "api"): settings.ApiSettings,
     ("python", "-m", "location_history"): settings.HistoryWriterSettings,
     ("python", "-m", "location_history", "migrate"): settings.HistoryMigrationSettings,
+    ("python", "-m", "prober"): settings.ProberSettings,
     ("python", "-m", "pubsub_router"): settings.RingKeeperSettings,
     ("python", "-m", "social_graph"): settings.DatabaseSettings,
 }

@@ -13,7 +13,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from tests.support.loopback import own_port
+from tests.support.loopback import own_host, own_port
 from tests.support.manifests import ROOT
 from tests.support.valkey import _DIE_WITH_PARENT
 
@@ -41,7 +41,7 @@ class KubeApiServer:
     def start(self) -> None:
         """Start etcd and the server, teach it the kinds of Gateway API, and return once it answers."""
         here = self._directory
-        etcd, peer = (f"http://127.0.0.1:{own_port()}" for _ in range(2))
+        etcd, peer = (f"http://{own_host()}:{own_port()}" for _ in range(2))
         self._spawn(
             *("etcd", "--data-dir", str(here / "etcd"), "--listen-client-urls", etcd, "--advertise-client-urls", etcd),
             *("--listen-peer-urls", peer, "--unsafe-no-fsync", "--logger", "zap"),
@@ -57,7 +57,7 @@ class KubeApiServer:
         (here / "tokens.csv").write_text(f"{TOKEN},tester,1,system:masters\n")
         self._spawn(
             *(str(BUILT / "kube-apiserver"), "--etcd-servers", etcd, "--cert-dir", str(here / "certificates")),
-            *("--bind-address", "127.0.0.1", "--secure-port", str(self._port)),
+            *("--bind-address", own_host(), "--advertise-address", own_host(), "--secure-port", str(self._port)),
             *("--token-auth-file", str(here / "tokens.csv"), "--authorization-mode", "RBAC"),
             *("--service-account-issuer", "https://kubernetes.default.svc"),
             *("--service-account-key-file", str(here / "accounts.key")),
@@ -80,7 +80,7 @@ class KubeApiServer:
 
     def kubectl(self, *arguments: str, sent: str = "") -> subprocess.CompletedProcess[str]:
         """Run ``kubectl`` against the server, ``sent`` on its standard input."""
-        server = f"--server=https://127.0.0.1:{self._port}"
+        server = f"--server=https://{own_host()}:{self._port}"
         flags = (server, f"--token={TOKEN}", "--insecure-skip-tls-verify", f"--cache-dir={self._directory}/cache")
         return subprocess.run(
             [str(BUILT / "kubectl"), "--kubeconfig=/dev/null", *flags, *arguments],

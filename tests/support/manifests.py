@@ -21,7 +21,7 @@ Object = Mapping[str, Any]
 """One object, as the API server would get it."""
 
 OURS = frozenset(
-    {"nearby-gateway", "nearby-api", "nearby-history-writer", "nearby-ring-keeper"},
+    {"nearby-gateway", "nearby-api", "nearby-history-writer", "nearby-ring-keeper", "nearby-prober"},
 )
 """The workloads that run our long-lived processes."""
 

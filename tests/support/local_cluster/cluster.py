@@ -57,14 +57,18 @@ class LocalCluster:
     def start_pod(self, workload: Workload, number: int) -> Pod:
         """Start pod ``number`` of ``workload``, as a controller would; the claims of one that was there before stay."""
         name = f"{workload.name}-{number}"
-        service = workload.object["spec"].get("serviceName", workload.name)
-        variables = PodEnvironment(self._manifests, self.secrets, name, self._addresses[f"{name}.{service}"])
+        variables = PodEnvironment(self._manifests, self.secrets, name, self.address(workload, number))
         folder = self._folder / "pods" / name
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         pod = self.pods[name] = Pod(workload, variables, self._hosts, folder, self._folder / "claims")
         self._tasks.create_task(pod.run(), name=name)
         return pod
+
+    def address(self, workload: Workload, number: int) -> str:
+        """Return the address that pod ``number`` of ``workload`` has, or would have."""
+        service = workload.object["spec"].get("serviceName", workload.name)
+        return self._addresses[f"{workload.name}-{number}.{service}"]
 
     async def wait_until_ready(self, within_s: float = START_TIMEOUT_S) -> None:
         """Return once every pod is ready, and every Job done.
@@ -90,12 +94,12 @@ class LocalCluster:
             pod.kill()
 
     def _service_addresses(self) -> dict[str, str]:
-        """Return the address of the first pod behind each Service that has an address of its own."""
+        """Return the address of the first pod behind each Service."""
         found: dict[str, str] = {}
         for name, service in self._manifests.of("Service").items():
             behind = service["spec"]["selector"]["app.kubernetes.io/name"]
-            if service["spec"].get("clusterIP") != "None" and behind not in _ELSEWHERE:
-                found[name] = self._addresses[f"{behind}-0.{behind}"]
+            if behind not in _ELSEWHERE:
+                found[name] = self.address(self._manifests.workload(behind), 0)
         return found
 
 
