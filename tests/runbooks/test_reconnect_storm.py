@@ -10,7 +10,7 @@ from tests.support.runbook import Reader, following
 from tests.support.seeding import seed
 from tests.support.stack import running_stack
 
-CLIENTS, RATE = 120, 10
+CLIENTS, RATE = 60, 10
 LIMITS = {"NEARBY_CONNECT_RATE": str(RATE), "NEARBY_CONNECT_BURST": str(RATE)}
 
 
