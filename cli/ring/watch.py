@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Event
 
 from rich.console import Console
 from rich.live import Live
@@ -22,26 +26,49 @@ def watch(keeper: KeeperClient, epoch: int, slots: set[str], console: Console) -
 
     Raises:
         RingCommandError: it was aborted, or no keeper answers any more.
+        KeyboardInterrupt: Ctrl-C.
     """
+    with _interrupts() as interrupted:
+        ring = _follow(keeper, epoch, console, interrupted)
+        if {shard["slot"] for shard in ring["shards"] if shard["partitions"]} != slots:
+            raise RingCommandError("aborted", _why_aborted(keeper, epoch, interrupted))
+    return ring
+
+
+@contextmanager
+def _interrupts() -> Iterator[Event]:
+    """Let Ctrl-C set an event. As an exception it may come where none gets any further: in a finalizer, for one."""
+    interrupted = Event()
+    before = signal.signal(signal.SIGINT, lambda *_: interrupted.set())
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _pause(interrupted: Event) -> None:
+    if interrupted.wait(_POLL_S):
+        raise KeyboardInterrupt
+
+
+def _follow(keeper: KeeperClient, epoch: int, console: Console, interrupted: Event) -> Document:
+    """Show how the resize goes until it is over; return the ring then."""
     shown = ""
     with Live(console=console, auto_refresh=False, transient=True) as live:
         while True:
-            ring = _patiently(keeper)
+            ring = _patiently(keeper, interrupted)
             resize = ring["resize"]
             if resize is None or resize["epoch"] != epoch:
-                break
+                return ring
             line = progress_line(resize)
             if line != shown and not console.is_terminal:
                 console.print(line)
             shown = line
             live.update(line, refresh=console.is_terminal)
-            time.sleep(_POLL_S)
-    if {shard["slot"] for shard in ring["shards"] if shard["partitions"]} != slots:
-        raise RingCommandError("aborted", _why_aborted(keeper, epoch))
-    return ring
+            _pause(interrupted)
 
 
-def _patiently(keeper: KeeperClient) -> Document:
+def _patiently(keeper: KeeperClient, interrupted: Event) -> Document:
     deadline_s = time.monotonic() + PATIENCE_S
     while True:
         try:
@@ -49,14 +76,14 @@ def _patiently(keeper: KeeperClient) -> Document:
         except RingCommandError as error:
             if error.code not in ("unreachable", "unavailable") or time.monotonic() > deadline_s:
                 raise
-            time.sleep(_POLL_S)
+            _pause(interrupted)
 
 
-def _why_aborted(keeper: KeeperClient, epoch: int) -> str:
+def _why_aborted(keeper: KeeperClient, epoch: int, interrupted: Event) -> str:
     deadline_s = time.monotonic() + _RECORDED_WITHIN_S
     while time.monotonic() < deadline_s:
-        for action in reversed(_patiently(keeper)["actions"]):
+        for action in reversed(_patiently(keeper, interrupted)["actions"]):
             if action["action"] == "abort" and action["epoch"] == epoch:
                 return f"the resize was aborted by {action['actor']}: {action['reason']}"
-        time.sleep(_POLL_S)
+        _pause(interrupted)
     return "the resize did not come about: the ring was changed by somebody else"
