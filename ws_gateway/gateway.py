@@ -472,7 +472,7 @@ class Gateway:
 
     def on_burst_end(self) -> None:
         """Send what the messages of one read changed; see the port."""
-        self.outbox.flush()
+        self.outbox.burst_ended()
         if self._tracing is not None:
             self._tracing.flushed()
         if self._first_version and not len(self.outbox):

@@ -90,6 +90,17 @@ class Outbox:
         if queue:
             self.schedule()
 
+    def burst_ended(self) -> None:
+        """Send what a read from a shard changed, unless the last flush has left something.
+
+        That is under overload: then what else there is to be read is read first, and the flush of the next turn merges
+        more. It comes in any case.
+        """
+        if self._scheduled and self._queue:
+            self._hub.mark_moved()
+        else:
+            self.flush()
+
     def may_send(self) -> bool:
         """Whether what is known may be sent, which it may not from a stall to the release."""
         return self._may_send(self._clock())

@@ -156,6 +156,34 @@ def test_a_flush_ends_with_its_budget_and_goes_on_in_the_next_turn() -> None:
     assert all(len(frames_of(viewer)) == 1 for viewer in viewers)
 
 
+def test_under_overload_everything_is_read_before_the_next_flush() -> None:
+    hub, loop = Hub(TTL_MS), Loop()
+    outbox = outbox_of(hub, loop)
+    viewers = [watching(hub, user, *USERS[:2]) for user in USERS[2:102]]
+    see(hub, USERS[0], *SEOUL)
+    loop.step_s = BUDGET_S
+    outbox.burst_ended()
+    late = [viewer for viewer in viewers if not frames_of(viewer)]
+    assert 0 < len(late) < 100
+    see(hub, USERS[1], *SEOUL)
+    outbox.burst_ended()
+    assert not any(frames_of(viewer) for viewer in late), "the flush that is scheduled will serve them"
+    assert len(loop.scheduled) == 1
+    while loop.scheduled:
+        loop.run_once()
+    assert all(len(entries_in(frames_of(viewer)[0])) == 2 for viewer in late), "merged"
+
+
+def test_with_headroom_a_burst_is_sent_at_its_end() -> None:
+    hub, loop = Hub(TTL_MS), Loop()
+    outbox = outbox_of(hub, loop)
+    viewer = watching(hub, ANNA, STAR)
+    see(hub, STAR, *SEOUL)
+    outbox.schedule()
+    outbox.burst_ended()
+    assert len(frames_of(viewer)) == 1
+
+
 def test_a_client_that_does_not_read_keeps_one_mark_per_friend_and_gets_the_latest_when_it_does() -> None:
     hub, loop = Hub(TTL_MS), Loop()
     outbox = outbox_of(hub, loop)
