@@ -70,6 +70,7 @@ class Outbox:
         hub.advance()  # so that nothing leaves at a tier that has ended
         now_s = self._clock()
         if not self._may_send(now_s):
+            hub.mark_moved()
             return
         if hub.moved:
             if sum([len(entry.viewers) for entry in hub.moved]) <= self._at_once:

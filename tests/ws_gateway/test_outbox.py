@@ -227,6 +227,7 @@ def test_a_process_that_stood_still_sends_nothing_until_it_has_read_everything_a
     assert not outbox.may_send()
     outbox.flush()
     assert frames_of(viewer) == []
+    assert len(outbox) == 1, "somebody waits for what is held back"
     assert len(loop.stalls) == 1
     outbox.release()
     assert len(frames_of(viewer)) == 1
