@@ -15,7 +15,7 @@ from pathlib import Path
 from benchmarks.crowd import Client, crowd, messages
 from benchmarks.processes import cpu_s, quiet, resident_bytes, split_cores
 from benchmarks.results import Quantity, Results
-from benchmarks.run import Options, say
+from benchmarks.run import Options, in_rounds
 from benchmarks.subjects import Running, Subject
 from benchmarks.targets import FRIENDS, watched
 from benchmarks.town import Town
@@ -40,12 +40,7 @@ PER_CPU_S = Quantity("connects per CPU second", "1/s", 0)
 
 async def run(subjects: list[Subject], results: Results, options: Options) -> None:
     """Measure each of ``subjects`` with as many connections as the greatest size."""
-    users = max(options.sizes)
-    for number in range(options.rounds):
-        for subject in subjects:
-            say(f"{NAME}, {users:,} sockets × {FRIENDS}, round {number + 1} of {options.rounds}: {subject.name}")
-            async with subject.running(users) as running:
-                await _measure(running, results)
+    await in_rounds(NAME, [max(options.sizes)], subjects, options.rounds, lambda running, _: _measure(running, results))
 
 
 async def _measure(running: Running, results: Results) -> None:

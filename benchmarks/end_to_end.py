@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import replace
 
 from benchmarks.crowd import crowd
 from benchmarks.processes import cpu_s, split_cores
 from benchmarks.results import Quantity, Results
-from benchmarks.run import Options, say
+from benchmarks.run import Options, in_rounds
 from benchmarks.subjects import Running, Subject
 from benchmarks.targets import FRIENDS
 
@@ -31,17 +30,13 @@ CPU = Quantity("CPU of the gateway", "cores", 2)
 
 async def run(subjects: list[Subject], results: Results, options: Options) -> None:
     """Measure each of ``subjects`` at the smallest size."""
-    users = min(options.sizes)
-    for number in range(options.rounds):
-        for subject in subjects:
-            say(f"{NAME}, {users:,} sockets × {FRIENDS}, round {number + 1} of {options.rounds}: {subject.name}")
-            async with subject.running(users) as running:
-                await _measure(running, results, options)
+    await in_rounds(
+        NAME, [min(options.sizes)], subjects, options.rounds, lambda running, _: _measure(running, results, options)
+    )
 
 
 async def _measure(running: Running, results: Results, options: Options) -> None:
-    clients = [replace(client, report=client.report or b'{"lat":41.88,"lon":-87.63}') for client in running.clients]
-    async with crowd(running.port, clients, running.marks, split_cores()[1]) as everybody:
+    async with crowd(running.port, running.clients, running.marks, split_cores()[1]) as everybody:
         await everybody.connect()
         for deliveries_per_s in DELIVERIES_PER_S:
             await everybody.ask(f"pace {deliveries_per_s / FRIENDS}")

@@ -18,7 +18,7 @@ from benchmarks.crowd import Counts, Crowd, crowd
 from benchmarks.processes import cpu_s, split_cores
 from benchmarks.publisher import Publisher, publishing
 from benchmarks.results import Quantity, Results
-from benchmarks.run import Options, say
+from benchmarks.run import Options, in_rounds, say
 from benchmarks.subjects import Running, Subject
 from benchmarks.targets import FRIENDS
 
@@ -52,12 +52,13 @@ class Window:
 
 async def run(subjects: list[Subject], results: Results, options: Options) -> None:
     """Measure each of ``subjects`` at each size, all in one run."""
-    for users in options.sizes:
-        for number in range(options.rounds):
-            for subject in subjects:
-                say(f"{NAME}, {users:,} sockets × {FRIENDS}, round {number + 1} of {options.rounds}: {subject.name}")
-                async with subject.running(users) as running:
-                    await _measure(running, results, options, number)
+    await in_rounds(
+        NAME,
+        options.sizes,
+        subjects,
+        options.rounds,
+        lambda running, number: _measure(running, results, options, number),
+    )
 
 
 async def _measure(running: Running, results: Results, options: Options, number: int) -> None:

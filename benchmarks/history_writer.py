@@ -28,13 +28,13 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile
 from cassandra.policies import DCAwareRoundRobinPolicy, TokenAwarePolicy
 from cassandra.query import BoundStatement
 
+from benchmarks.processes import cpu_s
 from location_history.consumer import open_consumers
 from location_history.stream import open_stream
 from nearby.model import HistoryPoint, Location, UserId
@@ -166,10 +166,10 @@ async def writer(
 
         # From the first tenth on, so that starting does not count, to the last point.
         first = await _falls_to(waiting, int(rows * 0.9))
-        began_s, began_cpu_s = time.perf_counter(), _cpu_s(pid)
+        began_s, began_cpu_s = time.perf_counter(), cpu_s(pid)
         await _falls_to(waiting, 0)
-        took_s, cpu_s = time.perf_counter() - began_s, _cpu_s(pid) - began_cpu_s
-    return Measured(first / took_s, cpu_s / first * 1e6, os.getloadavg()[0])
+        took_s, took_cpu_s = time.perf_counter() - began_s, cpu_s(pid) - began_cpu_s
+    return Measured(first / took_s, took_cpu_s / first * 1e6, os.getloadavg()[0])
 
 
 async def _falls_to(ask: Callable[[], Awaitable[int]], count: int) -> int:
@@ -178,11 +178,6 @@ async def _falls_to(ask: Callable[[], Awaitable[int]], count: int) -> int:
         while (now := await ask()) > count:  # noqa: ASYNC110 - the process that is measured tells nobody
             await asyncio.sleep(0.05)
     return now
-
-
-def _cpu_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _bare_process(url: str, rows: int, rows_per_statement: int) -> Measured:

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import replace
 
 from benchmarks.crowd import Marks, crowd
 from benchmarks.processes import cpu_s, split_cores
 from benchmarks.results import Quantity, Results
-from benchmarks.run import Options, say
+from benchmarks.run import Options, in_rounds
 from benchmarks.subjects import Running, Subject
 
 NAME = "reports"
@@ -26,18 +25,14 @@ PER_S = Quantity("reports", "1/s", 0)
 
 async def run(subjects: list[Subject], results: Results, options: Options) -> None:
     """Measure each of ``subjects``, whose clients are nobody's friends, at the smallest size."""
-    users = min(options.sizes)
-    for number in range(options.rounds):
-        for subject in subjects:
-            say(f"{NAME}, {users:,} sockets, round {number + 1} of {options.rounds}: {subject.name}")
-            async with subject.running(users) as running:
-                await _measure(running, results, options)
+    await in_rounds(
+        NAME, [min(options.sizes)], subjects, options.rounds, lambda running, _: _measure(running, results, options)
+    )
 
 
 async def _measure(running: Running, results: Results, options: Options) -> None:
     marks = Marks(ACK, running.marks.ready, running.marks.ping, running.marks.pong)
-    clients = [replace(client, report=client.report or b'{"lat":41.88,"lon":-87.63}') for client in running.clients]
-    async with crowd(running.port, clients, marks, split_cores()[1]) as reporting:
+    async with crowd(running.port, running.clients, marks, split_cores()[1]) as reporting:
         await reporting.connect()
         await reporting.ask("flood")
         await asyncio.sleep(min(SETTLE_S, options.seconds))

@@ -39,6 +39,7 @@ import asyncpg
 import httpx
 import uvloop
 
+from benchmarks.processes import cpu_s
 from nearby.settings import parse_keys
 from social_graph.upgrade import upgrade
 from tests.api.api_process import RunningApi, environment, running_api
@@ -72,12 +73,6 @@ class Measured:
     p50_ms: float
     p99_ms: float
     cpu_us: float
-
-
-def cpu_s(pid: int) -> float:
-    """Return the CPU time that process ``pid`` has had, seconds."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 async def for_a_while(pid: int, workers: int, seconds: float, once: Callable[[int], Awaitable[None]]) -> Measured:

@@ -19,6 +19,8 @@ from tests.support.load_balancers import free_port
 from tests.support.valkey import ValkeyServer
 
 START_TIMEOUT_S = 60.0
+REPORT = b'{"lat":41.88,"lon":-87.63}'
+"""What a client of a reference reports, where that takes reports."""
 
 Message = Callable[[int], tuple[bytes, bytes]]
 """Gives the channel and the payload that tell of a user now."""
@@ -132,7 +134,7 @@ class Reference:
                             raise RuntimeError(f"{target.name} ended before it was ready")
                 pin(process.pid, core)
                 clients = [
-                    Client(upgrade_request(target.path(user), target.headers), target.hello(user, users))
+                    Client(upgrade_request(target.path(user), target.headers), target.hello(user, users), REPORT)
                     for user in range(0, self.every * users, self.every)
                 ]
                 ping, pong = target.ping or (b"", b"")
